@@ -1,0 +1,134 @@
+// swift-tools-version: 6.3
+// The package: which modules there are, what each may import, and how strictly it is compiled.
+// Imports point down only (docs/architecture.md); Tests/TidyTests holds the laws.
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableExperimentalFeature("Lifetimes"),
+]
+let memorySafe = strict + [.strictMemorySafety()]
+
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+
+func core(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies + ["LinuxIO"], swiftSettings: strict)
+}
+
+let package = Package(
+    name: "clickd",
+    products: [
+        .executable(name: "clickd", targets: ["clickd"]),
+        .executable(name: "attributiond", targets: ["attributiond"]),
+        .executable(name: "clickctl", targets: ["clickctl"]),
+        .executable(name: "clickd-workbench", targets: ["clickd-workbench"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    ],
+    targets: [
+        // C: what Swift cannot import, and the system's libraries.
+        .target(name: "CLinux", cSettings: [.unsafeFlags(["-O2", "-Wall", "-Werror"])]),
+        .systemLibrary(name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(
+            name: "CMaxMindDB", pkgConfig: "libmaxminddb", providers: [.apt(["libmaxminddb-dev"])]),
+        .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+
+        // Pure core: decides; no I/O, no clock, no Foundation.
+        core("Tracking"),
+        core("EdgeCore", ["Tracking"]),
+        .target(name: "Attribution", dependencies: ["Tracking"], swiftSettings: memorySafe),
+
+        // Adapters: one outside thing each.
+        core("LinuxIO", ["CLinux"]),
+        core("RingLog", ["LinuxIO", "CLinux", "Tracking"]),
+        core("Postgres", ["CLibPQ", "LinuxIO", "Tracking"]),
+        core("TLS", ["COpenSSL", "Tracking"]),
+        core("GeoIP", ["CMaxMindDB", "Tracking"]),
+        core("Schema", ["Postgres", "Tracking"]),
+        core("Telemetry", ["LinuxIO", "Tracking", logging]),
+        core("Configuration", ["CYAML", "LinuxIO", "Tracking"]),
+
+        // Shells: threads, sockets, transactions.
+        core(
+            "EdgeServer",
+            [
+                "EdgeCore", "Tracking", "RingLog", "LinuxIO", "TLS", "GeoIP", "Telemetry",
+                "Configuration",
+            ]),
+        core(
+            "EdgeServices",
+            [
+                "EdgeCore", "Tracking", "RingLog", "Postgres", "Schema", "LinuxIO", "TLS",
+                "Telemetry", "Configuration",
+            ]),
+        core(
+            "AttributionService",
+            [
+                "Attribution", "Tracking", "Postgres", "Schema", "LinuxIO", "Telemetry",
+                "Configuration",
+            ]),
+        core(
+            "OperatorCommands",
+            [
+                "Tracking", "EdgeCore", "Attribution", "Postgres", "Schema", "LinuxIO", "TLS",
+                "Telemetry", "Configuration", "RingLog", arguments,
+            ]),
+        core("Workbench", ["LinuxIO", "Tracking"]),
+
+        // Executables: wiring only.
+        .executableTarget(
+            name: "clickd",
+            dependencies: [
+                "EdgeServer", "EdgeServices", "EdgeCore", "Tracking", "RingLog", "TLS", "GeoIP",
+                "Telemetry", "Configuration", "LinuxIO", arguments, logging,
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "attributiond",
+            dependencies: [
+                "AttributionService", "Telemetry", "Configuration", "LinuxIO", "Tracking",
+                arguments, logging,
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "clickctl", dependencies: ["OperatorCommands", arguments], swiftSettings: strict),
+        .executableTarget(
+            name: "clickd-workbench",
+            dependencies: ["Workbench", "LinuxIO", "Tracking", arguments], swiftSettings: strict),
+
+        // Tests, one target a module, and what they share.
+        tests("TrackingTests", ["Tracking"]),
+        tests("EdgeCoreTests", ["EdgeCore", "Tracking", "TLS"]),
+        tests("AttributionTests", ["Attribution", "Tracking"]),
+        tests("RingLogTests", ["RingLog", "Tracking", "Workbench"]),
+        tests("PostgresTests", ["Postgres", "Schema", "Tracking", "Workbench"]),
+        tests("AdapterTests", ["TLS", "GeoIP", "Telemetry", "Configuration", "Tracking"]),
+        tests(
+            "EdgeServicesTests",
+            [
+                "EdgeServices", "EdgeCore", "RingLog", "Postgres", "Schema", "Tracking",
+                "Workbench", "TLS", "Telemetry", "Configuration",
+            ]),
+        tests("EdgeServerTests", ["EdgeServer", "EdgeCore", "RingLog", "Tracking", "TLS"]),
+        tests(
+            "AttributionServiceTests",
+            [
+                "AttributionService", "Attribution", "Postgres", "Schema", "Tracking", "Workbench",
+                "Configuration", "Telemetry",
+            ]),
+        tests("EndToEndTests", ["Workbench", "Tracking", "Postgres", "TLS"]),
+        tests("TidyTests", []),
+    ],
+    swiftLanguageModes: [.v6]
+)

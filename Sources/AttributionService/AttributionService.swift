@@ -1,0 +1,1 @@
+// AttributionService: see docs/architecture.md.

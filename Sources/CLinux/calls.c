@@ -1,0 +1,48 @@
+// Calls that need GNU extensions or variadics; declared in clinux.h.
+#define _GNU_SOURCE
+#include "clinux.h"
+#include <string.h>
+#include <sys/random.h>
+#include <sys/vfs.h>
+
+extern char **environ;
+
+int clinux_accept(int fd, struct sockaddr *address, socklen_t *length) {
+    return accept4(fd, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+int clinux_epoll_ctl(int epoll, int op, int fd, uint32_t events, uint64_t data) {
+    struct epoll_event event = {.events = events, .data = {.u64 = data}};
+    return epoll_ctl(epoll, op, fd, &event);
+}
+
+int clinux_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
+
+int clinux_openat(int directory, const char *path, int flags, mode_t mode) {
+    return openat(directory, path, flags, mode);
+}
+
+int clinux_fcntl_int(int fd, int command, int argument) { return fcntl(fd, command, argument); }
+
+int clinux_lock(int fd, short type) {
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = 0, .l_len = 0};
+    return fcntl(fd, F_OFD_SETLK, &lock);
+}
+
+int clinux_name_thread(const char *name) {
+    char cut[16] = {0};
+    strncpy(cut, name, sizeof cut - 1);
+    return pthread_setname_np(pthread_self(), cut);
+}
+
+ssize_t clinux_random(void *bytes, size_t length) { return getrandom(bytes, length, 0); }
+
+int clinux_file_system(const char *path, int64_t *type, int64_t *available) {
+    struct statfs value;
+    if (statfs(path, &value) != 0) return -1;
+    *type = value.f_type;
+    *available = (int64_t)value.f_bavail * value.f_bsize;
+    return 0;
+}
+
+char **clinux_environment(void) { return environ; }

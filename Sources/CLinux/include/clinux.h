@@ -1,0 +1,51 @@
+// What Swift cannot import from Linux: epoll and a few calls behind macros or variadics, CRC32C
+// with the processor's instruction, and the on-disk structs whose layout must never move.
+#ifndef CLINUX_H
+#define CLINUX_H
+
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/// CRC32C (Castagnoli) of `length` bytes, continued from `crc`; no pre- or post-inversion.
+uint32_t clinux_crc32c(uint32_t crc, const void *bytes, size_t length);
+/// The same by table: what machines without SSE4.2 run, and what the tests compare with.
+uint32_t clinux_crc32c_table(uint32_t crc, const void *bytes, size_t length);
+
+/// `accept4` with close-on-exec and non-blocking.
+int clinux_accept(int fd, struct sockaddr *address, socklen_t *length);
+/// `epoll_ctl` with the 64-bit user data that Swift cannot set through the union.
+int clinux_epoll_ctl(int epoll, int op, int fd, uint32_t events, uint64_t data);
+static inline uint64_t clinux_epoll_data(const struct epoll_event *event) { return event->data.u64; }
+static inline uint32_t clinux_epoll_events(const struct epoll_event *event) { return event->events; }
+/// `open`, `openat` and `fcntl` are variadic, so Swift does not import them.
+int clinux_open(const char *path, int flags, mode_t mode);
+int clinux_openat(int directory, const char *path, int flags, mode_t mode);
+int clinux_fcntl_int(int fd, int command, int argument);
+/// Takes (or, with `type` F_UNLCK, gives back) an open-file-description lock on the whole file.
+int clinux_lock(int fd, short type);
+/// A name for the calling thread, cut to 15 bytes, as `top -H` and the benchmarks show it.
+int clinux_name_thread(const char *name);
+/// `getrandom` without flags.
+ssize_t clinux_random(void *bytes, size_t length);
+/// The magic number of the file system at a path, and the bytes free to an unprivileged writer.
+int clinux_file_system(const char *path, int64_t *type, int64_t *available);
+/// The process's environment, terminated by NULL.
+char **clinux_environment(void);
+
+#endif

@@ -1,0 +1,2 @@
+// What Swift sees of libmaxminddb.
+#include <maxminddb.h>

@@ -1,0 +1,6 @@
+// What Swift sees of OpenSSL's libcrypto.
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/kdf.h>
+#include <openssl/sha.h>

@@ -1,0 +1,2 @@
+// What Swift sees of libyaml.
+#include <yaml.h>

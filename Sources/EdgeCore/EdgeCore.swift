@@ -1,0 +1,1 @@
+// EdgeCore: see docs/architecture.md.

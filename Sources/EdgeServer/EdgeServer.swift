@@ -1,0 +1,1 @@
+// EdgeServer: see docs/architecture.md.

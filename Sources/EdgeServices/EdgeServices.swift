@@ -1,0 +1,1 @@
+// EdgeServices: see docs/architecture.md.

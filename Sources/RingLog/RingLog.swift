@@ -1,0 +1,1 @@
+// RingLog: see docs/architecture.md.

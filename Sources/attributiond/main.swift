@@ -1,0 +1,1 @@
+// attributiond: wiring only.

@@ -1,0 +1,1 @@
+// clickctl: wiring only.

@@ -1,0 +1,1 @@
+// clickd: wiring only.
