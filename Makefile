@@ -1,0 +1,94 @@
+# The project's verbs. `make run` and `make test` do everything on a fresh Debian 12 machine.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help deps deps-bench build run test bench lint format tidy soak clean
+
+PORT ?= 8080
+VAR ?= var
+SWIFT ?= swift
+RELEASE_FLAGS := -c release --static-swift-stdlib
+PRODUCTS := clickd attributiond clickctl clickd-workbench
+
+# Debian packages, each with why it is needed.
+PACKAGES := \
+  "libpq-dev:the PostgreSQL client library" \
+  "libssl-dev:digests, signatures and TLS" \
+  "libmaxminddb-dev:country look-ups" \
+  "libyaml-dev:the configuration file" \
+  "pkg-config:finding those libraries" \
+  "postgresql-15:a private server for make run and the tests" \
+  "curl:the commands that make run prints"
+BENCH_PACKAGES := "nginx-light:the peer to compare with" "wrk:the load" "gcc:the do-nothing server"
+
+help:
+	@echo "make run    start everything here: PostgreSQL, clickd, attributiond, sample data (PORT=8080 VAR=var)"
+	@echo "make test   every test, against a real PostgreSQL of its own"
+	@echo "make build  the executables, release, into .build/release/"
+	@echo "make bench  the comparisons of Benchmarks/, in pairs"
+	@echo "make lint   swift format, strict;  make format  rewrites"
+	@echo "make soak   the long tests;  make clean  removes what was built"
+
+# install(list): installs what dpkg does not know as installed; one clear line where that cannot be.
+define install
+	@missing=""; \
+	for entry in $(1); do \
+	  name="$${entry%%:*}"; \
+	  if ! dpkg-query -W -f='$${Status}' "$$name" 2>/dev/null | grep -q "ok installed"; then \
+	    echo "install $$name: $${entry#*:}"; missing="$$missing $$name"; \
+	  fi; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	  asroot=""; \
+	  if [ "$$(id -u)" -ne 0 ]; then \
+	    if command -v sudo >/dev/null && sudo -n true 2>/dev/null || { [ -t 0 ] && command -v sudo >/dev/null; }; then asroot="sudo"; \
+	    else echo "cannot install without root: run as root: apt-get install$$missing" >&2; exit 1; fi; \
+	  fi; \
+	  case "$$missing" in *postgresql-15*) \
+	    $$asroot mkdir -p /etc/postgresql-common && \
+	    { [ -e /etc/postgresql-common/createcluster.conf ] || echo "create_main_cluster = false" | $$asroot tee /etc/postgresql-common/createcluster.conf >/dev/null; };; \
+	  esac; \
+	  log="$$(mktemp)"; \
+	  if ! { $$asroot env DEBIAN_FRONTEND=noninteractive apt-get update && \
+	         $$asroot env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; } >"$$log" 2>&1; then \
+	    echo "cannot install: apt-get install$$missing failed (is there a network?): $$(grep -E '^(E|Err)' "$$log" | tail -n 1)" >&2; \
+	    exit 1; \
+	  fi; \
+	  rm -f "$$log"; \
+	fi
+endef
+
+deps:
+	@command -v $(SWIFT) >/dev/null || { echo "no Swift toolchain: install Swift 6.3 or newer from https://www.swift.org/install/linux/ and put its usr/bin into PATH" >&2; exit 1; }
+	$(call install,$(PACKAGES))
+
+deps-bench: deps
+	$(call install,$(BENCH_PACKAGES))
+
+build: deps
+	@$(foreach product,$(PRODUCTS),$(SWIFT) build $(RELEASE_FLAGS) --product $(product) &&) true
+
+run: build
+	@exec .build/release/clickd-workbench run --port $(PORT) --var $(VAR)
+
+# The end-to-end tests run the release executables, so both configurations are built.
+test: build
+	@$(SWIFT) build --build-tests
+	@CLICKD_BINARIES="$(CURDIR)/.build/release" CLICKD_ROOT="$(CURDIR)" $(SWIFT) test --skip-build $(TEST_FLAGS)
+
+soak: build
+	@CLICKD_SOAK=1 CLICKD_BINARIES="$(CURDIR)/.build/release" CLICKD_ROOT="$(CURDIR)" $(SWIFT) test $(TEST_FLAGS)
+
+bench: deps-bench build
+	@exec .build/release/clickd-workbench bench --directory Benchmarks
+
+lint:
+	@$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests
+
+format:
+	@$(SWIFT) format --in-place --recursive --parallel Package.swift Sources Tests
+
+tidy:
+	@CLICKD_ROOT="$(CURDIR)" $(SWIFT) test --filter TidyTests
+
+clean:
+	@rm -rf .build
