@@ -91,7 +91,9 @@ public enum CurrentProcess {
     /// Cores that it may run on.
     public static var availableCores: Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
     /// An environment variable.
-    public static func environment(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+    public static func environment(_ name: String) -> String? {
+        getenv(name).map { String(cString: $0) }
+    }
     /// Every environment variable, as name and value.
     public static func environment() -> [(name: String, value: String)] {
         var result: [(String, String)] = []

@@ -55,7 +55,8 @@ public struct FileDescriptor: ~Copyable, Sendable {
     }
 
     /// Reads at an offset; 0 at the end.
-    public func read(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws(Errno) -> Int {
+    public func read(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws(Errno) -> Int
+    {
         try retrying { pread(rawValue, bytes.baseAddress, bytes.count, offset) }
     }
 
@@ -78,7 +79,9 @@ public struct FileDescriptor: ~Copyable, Sendable {
         var done = 0
         while done < bytes.count {
             done += try retrying {
-                pwrite(rawValue, bytes.baseAddress.map { $0 + done }, bytes.count - done, offset + done)
+                pwrite(
+                    rawValue, bytes.baseAddress.map { $0 + done }, bytes.count - done, offset + done
+                )
             }
         }
     }
@@ -88,7 +91,9 @@ public struct FileDescriptor: ~Copyable, Sendable {
     /// Makes data and metadata durable (fsync(2)).
     public func sync() throws(Errno) { _ = try retrying { fsync(rawValue) } }
     /// Sets the length.
-    public func truncate(to bytes: Int) throws(Errno) { _ = try retrying { ftruncate(rawValue, bytes) } }
+    public func truncate(to bytes: Int) throws(Errno) {
+        _ = try retrying { ftruncate(rawValue, bytes) }
+    }
 
     /// Allocates blocks for the first `bytes`, so that no later store can find the disk full.
     public func allocate(_ bytes: Int) throws(Errno) {
@@ -108,7 +113,9 @@ public struct FileDescriptor: ~Copyable, Sendable {
 
     /// Takes the file's exclusive lock for as long as the description is open.
     /// - Throws: ``Errno/wouldBlock`` or ``Errno/accessDenied`` when another holds it.
-    public func lockExclusively() throws(Errno) { _ = try retrying { clinux_lock(rawValue, Int16(F_WRLCK)) } }
+    public func lockExclusively() throws(Errno) {
+        _ = try retrying { clinux_lock(rawValue, Int16(F_WRLCK)) }
+    }
 
     /// A second descriptor of the same description.
     public func duplicate() throws(Errno) -> FileDescriptor {

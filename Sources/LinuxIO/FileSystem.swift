@@ -12,7 +12,8 @@ public enum FileSystem {
             guard try status(path).isDirectory else { throw .notDirectory }
             return
         }
-        guard error == .noSuchFile, let slash = path.lastIndex(of: "/"), slash != path.startIndex else {
+        guard error == .noSuchFile, let slash = path.lastIndex(of: "/"), slash != path.startIndex
+        else {
             throw error
         }
         try makeDirectories(String(path[..<slash]), permissions: 0o755)

@@ -13,7 +13,8 @@ public struct MappedFile: ~Copyable, @unchecked Sendable {
     /// Maps the first `length` bytes of a file.
     public init(_ file: borrowing FileDescriptor, length: Int, writable: Bool) throws(Errno) {
         let protection = writable ? PROT_READ | PROT_WRITE : PROT_READ
-        guard let base = mmap(nil, length, protection, MAP_SHARED, file.rawValue, 0), base != MAP_FAILED
+        guard let base = mmap(nil, length, protection, MAP_SHARED, file.rawValue, 0),
+            base != MAP_FAILED
         else { throw .current }
         bytes = UnsafeMutableRawBufferPointer(start: base, count: length)
         reservedBytes = length
@@ -39,7 +40,8 @@ public struct MappedFile: ~Copyable, @unchecked Sendable {
             (0, header + body, 0), (header + body, body, header),
         ] {
             let part = mmap(
-                base + offset, length, protection, MAP_SHARED | MAP_FIXED, file.rawValue, fileOffset)
+                base + offset, length, protection, MAP_SHARED | MAP_FIXED, file.rawValue, fileOffset
+            )
             if part == MAP_FAILED {
                 let error = Errno.current
                 munmap(base, total)

@@ -64,11 +64,15 @@ public struct Epoll: ~Copyable, Sendable {
 
     /// Begins to watch a descriptor; `data` comes back with each of its events.
     public func add(_ fd: CInt, _ events: Events, data: UInt64) throws(Errno) {
-        _ = try retrying { clinux_epoll_ctl(descriptor.rawValue, EPOLL_CTL_ADD, fd, events.rawValue, data) }
+        _ = try retrying {
+            clinux_epoll_ctl(descriptor.rawValue, EPOLL_CTL_ADD, fd, events.rawValue, data)
+        }
     }
     /// Changes what is watched for.
     public func modify(_ fd: CInt, _ events: Events, data: UInt64) throws(Errno) {
-        _ = try retrying { clinux_epoll_ctl(descriptor.rawValue, EPOLL_CTL_MOD, fd, events.rawValue, data) }
+        _ = try retrying {
+            clinux_epoll_ctl(descriptor.rawValue, EPOLL_CTL_MOD, fd, events.rawValue, data)
+        }
     }
     /// Stops watching a descriptor (closing it does so too).
     public func remove(_ fd: CInt) throws(Errno) {
@@ -88,7 +92,9 @@ public struct Epoll: ~Copyable, Sendable {
         }
         deinit { storage.deallocate() }
         /// The data of the event at an index below the last wait's count.
-        @inline(__always) public func data(_ index: Int) -> UInt64 { clinux_epoll_data(storage + index) }
+        @inline(__always) public func data(_ index: Int) -> UInt64 {
+            clinux_epoll_data(storage + index)
+        }
         /// What came at an index below the last wait's count.
         @inline(__always) public func events(_ index: Int) -> Events {
             Events(rawValue: clinux_epoll_events(storage + index))
@@ -97,7 +103,8 @@ public struct Epoll: ~Copyable, Sendable {
 
     /// Waits for events; how many came. An interruption counts as none. -1 waits for ever.
     @inline(__always) public func wait(_ list: borrowing EventList, milliseconds: Int32) -> Int {
-        let count = epoll_wait(descriptor.rawValue, list.storage, Int32(list.capacity), milliseconds)
+        let count = epoll_wait(
+            descriptor.rawValue, list.storage, Int32(list.capacity), milliseconds)
         return count < 0 ? 0 : Int(count)
     }
 }

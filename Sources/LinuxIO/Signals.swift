@@ -50,7 +50,8 @@ public enum Signals {
         let count = try withUnsafeMutableBytes(of: &info) { (bytes) throws(Errno) in
             try descriptor.read(into: bytes)
         }
-        return count == MemoryLayout<signalfd_siginfo>.size ? Signal(rawValue: Int32(info.ssi_signo)) : nil
+        return count == MemoryLayout<signalfd_siginfo>.size
+            ? Signal(rawValue: Int32(info.ssi_signo)) : nil
     }
 
     /// Sends a signal to a process.

@@ -13,7 +13,8 @@ public struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
     public init?(_ text: String) {
         guard let colon = text.lastIndex(of: ":") else { return nil }
         let digits = text[text.index(after: colon)...]
-        guard !digits.isEmpty, digits.utf8.allSatisfy({ $0 >= 48 && $0 <= 57 }), digits.utf8.count <= 5,
+        guard !digits.isEmpty, digits.utf8.allSatisfy({ $0 >= 48 && $0 <= 57 }),
+            digits.utf8.count <= 5,
             let port = UInt16(digits)
         else { return nil }
         var host = String(text[..<colon])
@@ -21,7 +22,9 @@ public struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
         if host == "localhost" { host = "127.0.0.1" }
         var storage = [UInt8](repeating: 0, count: 16)
         if host.hasPrefix("["), host.hasSuffix("]") {
-            guard inet_pton(AF_INET6, String(host.dropFirst().dropLast()), &storage) == 1 else { return nil }
+            guard inet_pton(AF_INET6, String(host.dropFirst().dropLast()), &storage) == 1 else {
+                return nil
+            }
             bytes = storage
         } else {
             guard inet_pton(AF_INET, host, &storage) == 1 else { return nil }
@@ -32,10 +35,14 @@ public struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
 
     /// The text that ``init(_:)`` reads.
     public var description: String {
-        guard bytes.count == 16 else { return bytes.map { String($0) }.joined(separator: ".") + ":\(port)" }
+        guard bytes.count == 16 else {
+            return bytes.map { String($0) }.joined(separator: ".") + ":\(port)"
+        }
         var text = [CChar](repeating: 0, count: 46)
         inet_ntop(AF_INET6, bytes, &text, 46)
-        return "[" + String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self) + "]:\(port)"
+        return "["
+            + String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+            + "]:\(port)"
     }
 
     func withSockAddr<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result {
@@ -87,7 +94,9 @@ public enum Socket {
         _ address: SocketAddress, reusePort: Bool, backlog: Int32 = 4096
     ) throws(Errno) -> FileDescriptor {
         let family = address.bytes.count == 16 ? AF_INET6 : AF_INET
-        let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+        let type =
+            Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+            | Int32(SOCK_NONBLOCK.rawValue)
         let fd = FileDescriptor(owning: try retrying { socket(family, type, 0) })
         try setOption(fd.rawValue, SOL_SOCKET, SO_REUSEADDR, 1)
         if reusePort { try setOption(fd.rawValue, SOL_SOCKET, SO_REUSEPORT, 1) }
@@ -103,7 +112,9 @@ public enum Socket {
     public static func listen(
         unix path: String, permissions: UInt32 = 0o660, backlog: Int32 = 128
     ) throws(Errno) -> FileDescriptor {
-        let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+        let type =
+            Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+            | Int32(SOCK_NONBLOCK.rawValue)
         let fd = FileDescriptor(owning: try retrying { socket(AF_UNIX, type, 0) })
         unlink(path)
         let old = umask(0o777 & ~mode_t(permissions))
@@ -115,7 +126,9 @@ public enum Socket {
     }
 
     /// A blocking connection to a Unix socket, with a limit on each read and write.
-    public static func connect(unix path: String, timeoutSeconds: Int) throws(Errno) -> FileDescriptor {
+    public static func connect(unix path: String, timeoutSeconds: Int) throws(Errno)
+        -> FileDescriptor
+    {
         let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
         let fd = FileDescriptor(owning: try retrying { socket(AF_UNIX, type, 0) })
         try setTimeouts(fd.rawValue, seconds: timeoutSeconds)
@@ -125,7 +138,9 @@ public enum Socket {
     }
 
     /// A blocking TCP connection, with a limit on each read and write.
-    public static func connect(_ address: SocketAddress, timeoutSeconds: Int) throws(Errno) -> FileDescriptor {
+    public static func connect(_ address: SocketAddress, timeoutSeconds: Int) throws(Errno)
+        -> FileDescriptor
+    {
         let family = address.bytes.count == 16 ? AF_INET6 : AF_INET
         let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
         let fd = FileDescriptor(owning: try retrying { socket(family, type, 0) })
@@ -164,7 +179,8 @@ public enum Socket {
         withUnsafeBytes(of: &storage) { bytes in
             let family = bytes.loadUnaligned(fromByteOffset: 0, as: UInt16.self)
             if family == UInt16(AF_INET) {
-                let address = UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
+                let address = UInt32(
+                    bigEndian: bytes.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
                 return PeerAddress(high: UInt64(address) << 32, low: 0, isIPv6: false)
             }
             guard family == UInt16(AF_INET6) else { return PeerAddress() }
@@ -178,7 +194,9 @@ public enum Socket {
     }
 
     /// recv(2): bytes read, 0 at the end, a negative error number.
-    @inline(__always) public static func receive(_ fd: CInt, _ bytes: UnsafeMutableRawBufferPointer) -> Int {
+    @inline(__always) public static func receive(_ fd: CInt, _ bytes: UnsafeMutableRawBufferPointer)
+        -> Int
+    {
         while true {
             let count = recv(fd, bytes.baseAddress, bytes.count, 0)
             if count >= 0 { return count }
@@ -200,7 +218,9 @@ public enum Socket {
     /// Ends the writing half.
     public static func shutdownWriting(_ fd: CInt) { _ = shutdown(fd, Int32(SHUT_WR)) }
     /// Sends small segments at once (TCP_NODELAY).
-    public static func setNoDelay(_ fd: CInt) { try? setOption(fd, Int32(IPPROTO_TCP), TCP_NODELAY, 1) }
+    public static func setNoDelay(_ fd: CInt) {
+        try? setOption(fd, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+    }
     /// The number of EAGAIN, as ``receive(_:_:)`` negates it.
     public static var wouldBlock: Int { Int(EAGAIN) }
 
@@ -208,14 +228,19 @@ public enum Socket {
     public static func setTimeouts(_ fd: CInt, seconds: Int) throws(Errno) {
         for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
             var value = timeval(tv_sec: seconds, tv_usec: 0)
-            let result = setsockopt(fd, SOL_SOCKET, option, &value, socklen_t(MemoryLayout<timeval>.size))
+            let result = setsockopt(
+                fd, SOL_SOCKET, option, &value, socklen_t(MemoryLayout<timeval>.size))
             if result != 0 { throw .current }
         }
     }
 
-    private static func setOption(_ fd: CInt, _ level: CInt, _ name: CInt, _ value: CInt) throws(Errno) {
+    private static func setOption(_ fd: CInt, _ level: CInt, _ name: CInt, _ value: CInt)
+        throws(Errno)
+    {
         var copy = value
-        if setsockopt(fd, level, name, &copy, socklen_t(MemoryLayout<CInt>.size)) != 0 { throw .current }
+        if setsockopt(fd, level, name, &copy, socklen_t(MemoryLayout<CInt>.size)) != 0 {
+            throw .current
+        }
     }
 
     private static func withUnixAddress<Result>(
@@ -224,7 +249,9 @@ public enum Socket {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         let bytes = Array(path.utf8)
-        guard bytes.count < MemoryLayout.size(ofValue: address.sun_path) else { throw Errno(rawValue: ENAMETOOLONG) }
+        guard bytes.count < MemoryLayout.size(ofValue: address.sun_path) else {
+            throw Errno(rawValue: ENAMETOOLONG)
+        }
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
         return withUnsafePointer(to: address) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {

@@ -30,7 +30,8 @@ public enum Base64URL {
 public enum Base64 {
     /// Encodes with padding.
     public static func encode(_ bytes: [UInt8]) -> String {
-        let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+        let alphabet = Array(
+            "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
         var text: [UInt8] = []
         var index = 0
         while index < bytes.count {
@@ -41,7 +42,8 @@ public enum Base64 {
             }
             for digit in 0..<4 {
                 text.append(
-                    digit <= count ? alphabet[Int(group >> UInt32(18 - digit * 6) & 63)] : UInt8(ascii: "="))
+                    digit <= count
+                        ? alphabet[Int(group >> UInt32(18 - digit * 6) & 63)] : UInt8(ascii: "="))
             }
             index += 3
         }

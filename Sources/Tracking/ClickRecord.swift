@@ -37,7 +37,8 @@ public struct ClickRecord {
     /// The limit of most texts in bytes.
     public static let maximumTextBytes = 255
     /// Bytes of the largest record.
-    public static let maximumBytes = fixedBytes + 2 + maximumUserAgentBytes + (7 + maximumSubIDs) * (2 + maximumTextBytes)
+    public static let maximumBytes =
+        fixedBytes + 2 + maximumUserAgentBytes + (7 + maximumSubIDs) * (2 + maximumTextBytes)
 
     /// Facts that are one bit each.
     public var flags: Flags = []
@@ -143,7 +144,8 @@ public struct ClickRecord {
             let address0 = reader.integer(UInt64.self), let address1 = reader.integer(UInt64.self),
             let country = reader.integer(UInt16.self), reader.take(6) != nil
         else { return nil }
-        self.init(clickID: clickID, linkID: linkID, merchantID: merchantID, influencerID: influencerID)
+        self.init(
+            clickID: clickID, linkID: linkID, merchantID: merchantID, influencerID: influencerID)
         self.flags = Flags(rawValue: flags)
         invalidReason = reason
         self.cityID = cityID

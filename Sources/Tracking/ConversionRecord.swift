@@ -71,7 +71,8 @@ public struct ConversionRecord: Equatable, Sendable {
 
     /// A conversion with the required fields; the rest empty.
     public init(
-        conversionID: EntityID, merchantID: EntityID, event: ConversionEvent, status: ConversionStatus,
+        conversionID: EntityID, merchantID: EntityID, event: ConversionEvent,
+        status: ConversionStatus,
         channel: ConversionChannel, flags: Flags, receivedAt: Timestamp, eventTime: Timestamp,
         amountMinor: Int64, currency: Currency, orderID: [UInt8]
     ) {
@@ -162,10 +163,13 @@ public struct ConversionRecord: Equatable, Sendable {
         clickID = ClickID(rawValue: click)
         messageDigest = hasDigest == 1 ? Array(digest) : []
         for _ in 0..<Int(pathCount) {
-            guard let id = reader.integer(UInt64.self).flatMap(ClickID.init(rawValue:)) else { return nil }
+            guard let id = reader.integer(UInt64.self).flatMap(ClickID.init(rawValue:)) else {
+                return nil
+            }
             clickPath.append(id)
         }
-        guard let itemBytes = reader.integer(UInt32.self), let items = reader.take(Int(itemBytes)) else {
+        guard let itemBytes = reader.integer(UInt32.self), let items = reader.take(Int(itemBytes))
+        else {
             return nil
         }
         self.items = Array(items)
@@ -243,7 +247,9 @@ public struct RefusalRecord: Equatable, Sendable {
             let orderID = reader.text()
         else { return nil }
         self.init(
-            receivedAt: Timestamp(microseconds: receivedAt), merchantID: merchantID, channel: channel,
-            httpStatus: status, field: Array(field), reason: Array(reason), orderID: orderID.map(Array.init))
+            receivedAt: Timestamp(microseconds: receivedAt), merchantID: merchantID,
+            channel: channel,
+            httpStatus: status, field: Array(field), reason: Array(reason),
+            orderID: orderID.map(Array.init))
     }
 }

@@ -22,7 +22,9 @@ public struct Currency: Hashable, Sendable, BitwiseCopyable {
     /// The currency of three upper-case letters.
     public init?(_ text: String) {
         var copy = text
-        guard let value = copy.withUTF8({ Currency(code: UnsafeRawBufferPointer($0)) }) else { return nil }
+        guard let value = copy.withUTF8({ Currency(code: UnsafeRawBufferPointer($0)) }) else {
+            return nil
+        }
         self = value
     }
 
@@ -35,7 +37,9 @@ public struct Currency: Hashable, Sendable, BitwiseCopyable {
 
     /// The three letters.
     public var letters: String {
-        String(decoding: [UInt8(code >> 16 & 0xFF), UInt8(code >> 8 & 0xFF), UInt8(code & 0xFF)], as: UTF8.self)
+        String(
+            decoding: [UInt8(code >> 16 & 0xFF), UInt8(code >> 8 & 0xFF), UInt8(code & 0xFF)],
+            as: UTF8.self)
     }
 
     /// ISO 4217 list one, active codes that are money (funds, metals and test codes left out).

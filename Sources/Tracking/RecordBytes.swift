@@ -54,7 +54,8 @@ public struct RecordWriter: ~Copyable {
     @inline(__always) public mutating func append(bytes: UnsafeRawBufferPointer) {
         precondition(count + bytes.count <= buffer.count)
         if let source = bytes.baseAddress, bytes.count > 0 {
-            (buffer.baseAddress.unsafelyUnwrapped + count).copyMemory(from: source, byteCount: bytes.count)
+            (buffer.baseAddress.unsafelyUnwrapped + count).copyMemory(
+                from: source, byteCount: bytes.count)
         }
         count += bytes.count
     }

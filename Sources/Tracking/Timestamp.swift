@@ -26,7 +26,9 @@ public struct Timestamp: Hashable, Comparable, Sendable, BitwiseCopyable {
     /// Whole seconds since the Unix epoch, rounded down.
     public var seconds: Int64 { floorDivide(microseconds, 1_000_000) }
     /// The UTC day that holds the instant.
-    public var day: Day { Day(number: Int32(clamping: floorDivide(microseconds, Day.microseconds))) }
+    public var day: Day {
+        Day(number: Int32(clamping: floorDivide(microseconds, Day.microseconds)))
+    }
 
     /// Earlier before later.
     public static func < (left: Timestamp, right: Timestamp) -> Bool {
@@ -131,7 +133,8 @@ extension Timestamp: CustomStringConvertible {
     public var description: String {
         let within = microseconds - Int64(day.number) * Day.microseconds
         let seconds = Int(within / 1_000_000)
-        let clock = "\(padded(seconds / 3600, 2)):\(padded(seconds / 60 % 60, 2)):\(padded(seconds % 60, 2))"
+        let clock =
+            "\(padded(seconds / 3600, 2)):\(padded(seconds / 60 % 60, 2)):\(padded(seconds % 60, 2))"
         return "\(day.dashed)T\(clock).\(padded(Int(within % 1_000_000), 6))Z"
     }
 
@@ -140,9 +143,12 @@ extension Timestamp: CustomStringConvertible {
     public init?(rfc3339 text: UnsafeRawBufferPointer) {
         guard text.count >= 20, text.count <= 40 else { return nil }
         func number(_ range: Range<Int>) -> Int? { decimalDigits(text[range]) }
-        func isByte(_ index: Int, _ wanted: Unicode.Scalar) -> Bool { text[index] == UInt8(ascii: wanted) }
+        func isByte(_ index: Int, _ wanted: Unicode.Scalar) -> Bool {
+            text[index] == UInt8(ascii: wanted)
+        }
         guard let year = number(0..<4), isByte(4, "-"), let month = number(5..<7), isByte(7, "-"),
-            let dayOfMonth = number(8..<10), let day = Day(year: year, month: month, day: dayOfMonth),
+            let dayOfMonth = number(8..<10),
+            let day = Day(year: year, month: month, day: dayOfMonth),
             isByte(10, "T") || isByte(10, "t") || isByte(10, " "),
             let hour = number(11..<13), hour < 24, isByte(13, ":"),
             let minute = number(14..<16), minute < 60, isByte(16, ":"),
