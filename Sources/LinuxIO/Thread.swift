@@ -52,6 +52,9 @@ public struct Thread: ~Copyable, Sendable {
     /// Waits until the thread has ended.
     public consuming func join() { pthread_join(handle, nil) }
 
+    /// Lets the thread end by itself: nobody will join it.
+    public consuming func detach() { pthread_detach(handle) }
+
     /// Sleeps the calling thread.
     public static func sleep(microseconds: Int64) {
         var wanted = timespec(
