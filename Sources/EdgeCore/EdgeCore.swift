@@ -1,1 +1,0 @@
-// EdgeCore: see docs/architecture.md.

@@ -1,0 +1,151 @@
+// One click: look up, decide, mint, write the record and the answer. Per loop; no allocation, no
+// reference counting, no call into a class.
+public import Tracking
+
+/// The visitor's address: 16 bytes in two big-endian halves, IPv4 in the first four bytes.
+public struct ClientAddress: BitwiseCopyable, Sendable, Equatable {
+    /// Bytes 0...7.
+    public var high: UInt64
+    /// Bytes 8...15.
+    public var low: UInt64
+    /// Whether it is IPv6.
+    public var isIPv6: Bool
+
+    /// An address by its halves.
+    @inline(__always) public init(high: UInt64, low: UInt64, isIPv6: Bool) {
+        self.high = high
+        self.low = low
+        self.isIPv6 = isIPv6
+    }
+}
+
+/// How much of an address is stored; `privacy.ip`.
+public enum AddressPrivacy: Sendable {
+    /// The /24 or /48.
+    case truncate
+    /// All of it.
+    case full
+    /// Nothing.
+    case none
+}
+
+/// Where the visitor's address is, as the GeoIP database says.
+public struct ClickPlace: BitwiseCopyable {
+    /// ISO 3166 letters, first letter in the low byte; 0 for unknown.
+    public var country: UInt16
+    /// The GeoNames identity of the city; 0 for unknown.
+    public var cityID: UInt32
+    /// The ISO 3166-2 region, ASCII; must outlive the call.
+    public var region: UnsafeRawBufferPointer
+
+    /// A place; nothing is known of it unless given.
+    @inline(__always)
+    public init(
+        country: UInt16 = 0, cityID: UInt32 = 0,
+        region: UnsafeRawBufferPointer = UnsafeRawBufferPointer(start: nil, count: 0)
+    ) {
+        self.country = country
+        self.cityID = cityID
+        self.region = region
+    }
+}
+
+/// What became of a request for a link.
+public enum RedirectOutcome: UInt8, CaseIterable, Sendable, BitwiseCopyable {
+    /// To its destination.
+    case redirected
+    /// To its `fallback_url` or `expired_url`.
+    case fallback
+    /// An unknown slug, to its domain's default.
+    case domainDefault
+    /// HEAD of a link that would redirect.
+    case head
+    /// A prefetch, redirected.
+    case prefetch
+    /// 404.
+    case notFound
+    /// 410.
+    case gone
+    /// 503: nothing was ever loaded.
+    case notLoaded
+}
+
+/// What ``ClickEngine/answer(_:_:client:place:clock:tables:closing:record:response:)`` has written.
+public struct ClickAnswer: BitwiseCopyable, Sendable {
+    /// Bytes of the response.
+    public var responseBytes: Int
+    /// Bytes of the record; 0 when there is nothing to record.
+    public var recordBytes: Int
+    /// What became of the request.
+    public var outcome: RedirectOutcome
+    /// Whether a record should have been written but there was no memory for it: count the loss.
+    public var isDropped: Bool
+    /// Whether the response says `Connection: close`.
+    public var closes: Bool
+}
+
+/// Answers requests for links, on one loop.
+///
+/// `@unchecked Sendable`: it owns its scratch memory alone, and a thread takes over all of it.
+public struct ClickEngine: ~Copyable, @unchecked Sendable {
+    /// The largest response that the engine writes.
+    public static let maximumResponseBytes = LinkLimits.locationBytes + 512
+
+    let clickKey: SipHashKey
+    let privacy: AddressPrivacy
+    let honoursGPC: Bool
+    var minter: ClickIDMinter
+    let scratch: UnsafeMutableRawPointer
+
+    /// An engine.
+    ///
+    /// - Parameters:
+    ///   - clickKey: The key that tokens are minted with.
+    ///   - privacy: How much of an address is stored.
+    ///   - honourGPC: Whether Global Privacy Control makes a visitor anonymous.
+    ///   - minter: Of the loop's ring.
+    public init(
+        clickKey: SipHashKey, privacy: AddressPrivacy, honourGPC: Bool, minter: ClickIDMinter
+    ) {
+        self.clickKey = clickKey
+        self.privacy = privacy
+        honoursGPC = honourGPC
+        self.minter = minter
+        scratch = .allocate(byteCount: Scratch.bytes, alignment: 16)
+    }
+
+    deinit {
+        scratch.deallocate()
+    }
+
+    /// Milliseconds since the Unix epoch of the latest identity, for the lease.
+    public var latestMilliseconds: Int64 { minter.latestMilliseconds }
+
+    /// Answers `GET` or `HEAD` of a link.
+    ///
+    /// - Parameters:
+    ///   - head: The parsed request, routed to ``Route/redirect(slug:)``.
+    ///   - bytes: The request's bytes, beginning with its first.
+    ///   - client: The visitor's full address; it is hashed and cut before anything is written.
+    ///   - place: Where the address is.
+    ///   - clock: The loop's time.
+    ///   - tables: Of ``EdgeDirectory/enter(loop:)``; nil makes it 503.
+    ///   - closing: Whether the connection is to close whatever the client wants.
+    ///   - record: Memory for ``ClickRecord/maximumBytes``; nil when ring and spool are full.
+    ///   - response: Memory for ``maximumResponseBytes``.
+    /// - Returns: What was written. The record must be committed before the response is sent.
+    /// - Complexity: O(bytes); no allocation.
+    public mutating func answer(
+        _ head: RequestHead, _ bytes: UnsafeRawBufferPointer, client: ClientAddress,
+        place: ClickPlace, clock: borrowing LoopClock, tables: UnsafePointer<EdgeTableView>?,
+        closing: Bool = false, record: UnsafeMutableRawBufferPointer?,
+        response: UnsafeMutableRawBufferPointer
+    ) -> ClickAnswer {
+        ClickAnswer(
+            responseBytes: 0, recordBytes: 0, outcome: .notLoaded, isDropped: false, closes: closing)
+    }
+}
+
+enum Scratch {
+    static let bytes = 16384
+}
