@@ -1,0 +1,90 @@
+// Keys that are each allowed and together make no sense, and what this release cannot do yet.
+internal import LinuxIO
+
+extension ConfigurationLoader {
+    /// Reports every contradiction between keys.
+    static func checkConflicts(
+        _ configuration: ClickdConfiguration, _ reader: inout SettingsReader
+    ) {
+        checkListeners(configuration, &reader)
+        let spool = configuration.spool
+        if spool.quotaBytes < 2 * spool.segmentBytes {
+            reader.reportConflict(
+                ["spool.quota", "spool.segment"],
+                "spool.quota: \(ByteSize.text(spool.quotaBytes)) holds fewer than two segments of "
+                    + "spool.segment (allowed: at least \(ByteSize.text(2 * spool.segmentBytes)))")
+        }
+        if configuration.ring.directory == spool.directory {
+            reader.reportConflict(
+                ["ring.directory", "spool.directory"],
+                "ring.directory: is spool.directory too (allowed: two directories, "
+                    + "the ring's on tmpfs and the spool's on a disk)")
+        }
+        let limits = configuration.limits
+        if limits.headerBytes + limits.bodyBytes > limits.bufferedBytes {
+            reader.reportConflict(
+                ["limits.buffered_bytes", "limits.header_bytes", "limits.body_bytes"],
+                "limits.buffered_bytes: less than one request of limits.header_bytes and "
+                    + "limits.body_bytes")
+        }
+        checkUnsupported(configuration, &reader)
+    }
+
+    private static func checkListeners(
+        _ configuration: ClickdConfiguration, _ reader: inout SettingsReader
+    ) {
+        let https = configuration.https
+        if configuration.http.listen.isEmpty && https.listen.isEmpty {
+            reader.reportConflict(
+                ["http.listen", "https.listen"],
+                "http.listen: empty, and https.listen too (allowed: at least one address)")
+        }
+        if https.listen.isEmpty != https.certificates.isEmpty {
+            reader.reportConflict(
+                https.listen.isEmpty ? ["https.certificates"] : ["https.listen"],
+                https.listen.isEmpty
+                    ? "https.certificates: given, but https.listen is empty"
+                    : "https.listen: given, but https.certificates is empty")
+        }
+        var taken: [(key: String, address: SocketAddress)] = []
+        let named =
+            configuration.http.listen.map { ("http.listen", $0) }
+            + https.listen.map { ("https.listen", $0) }
+            + [("ops.listen", configuration.ops.listen)].compactMap { pair in
+                pair.1.map { (pair.0, $0) }
+            }
+            + [("attribution.ops.listen", configuration.attribution.ops.listen)].compactMap {
+                pair in pair.1.map { (pair.0, $0) }
+            }
+        for (key, address) in named where address.port != 0 {
+            if let other = taken.first(where: { $0.address == address && $0.key != key }) {
+                reader.reportConflict(
+                    [key, other.key], "\(key): \(address) is \(other.key)'s too")
+            }
+            taken.append((key, address))
+        }
+        if configuration.ops.socket == configuration.attribution.ops.socket {
+            reader.reportConflict(
+                ["attribution.ops.socket", "ops.socket"],
+                "attribution.ops.socket: \(configuration.ops.socket) is ops.socket too")
+        }
+    }
+
+    /// Refuses what this release would otherwise ignore.
+    private static func checkUnsupported(
+        _ configuration: ClickdConfiguration, _ reader: inout SettingsReader
+    ) {
+        if !configuration.https.listen.isEmpty {
+            reader.reportConflict(
+                ["https.listen"],
+                "https.listen: arrives with TLS support, which this release does not have "
+                    + "(allowed: [])")
+        }
+        if configuration.proxy.header != .none {
+            reader.reportConflict(
+                ["proxy.protocol"],
+                "proxy.protocol: the PROXY protocol is not supported by this release "
+                    + "(allowed: none)")
+        }
+    }
+}
