@@ -1,1 +1,0 @@
-// Attribution: see docs/architecture.md.
