@@ -136,13 +136,13 @@ public enum ConfigurationLoader {
         result.ring.directory = reader.path(
             "ring.directory", result.ring.directory, "a directory's path")
         result.ring.bytes = reader.bytes(
-            "ring.bytes", result.ring.bytes, 64 << 10...1 << 30, multiple: 4 << 10)
+            "ring.bytes", result.ring.bytes, 256 << 10...1 << 30, multiple: 4 << 10)
         result.spool.directory = reader.path(
             "spool.directory", result.spool.directory, "a directory's path")
         result.spool.segmentBytes = reader.bytes(
-            "spool.segment", result.spool.segmentBytes, 64 << 10...1 << 30, multiple: 4 << 10)
+            "spool.segment", result.spool.segmentBytes, 256 << 10...1 << 30, multiple: 4 << 10)
         result.spool.quotaBytes = reader.bytes(
-            "spool.quota", result.spool.quotaBytes, 256 << 10...16 << 40)
+            "spool.quota", result.spool.quotaBytes, 512 << 10...16 << 40)
         result.spool.syncMicroseconds = reader.duration(
             "spool.sync", result.spool.syncMicroseconds, millisecond...10 * second)
         result.spool.retainMicroseconds = reader.duration(

@@ -19,6 +19,12 @@ public struct OperationsRequest: Sendable, Equatable {
         public var name: String
         /// Its value, decoded.
         public var value: String
+
+        /// A parameter by its parts.
+        public init(name: String, value: String) {
+            self.name = name
+            self.value = value
+        }
     }
 
     /// The method.
@@ -52,6 +58,8 @@ public struct OperationsResponse: Sendable, Equatable {
     public var contentType: String
     /// The body.
     public var body: [UInt8]
+    /// The methods that a 405 names.
+    public var allow = "GET, HEAD"
 
     /// An answer by its parts.
     public init(status: Int = 200, contentType: String, body: [UInt8]) {
@@ -81,8 +89,12 @@ public struct OperationsResponse: Sendable, Equatable {
     /// The answer to a path that nothing answers to.
     public static let notFound = OperationsResponse.text("not found", status: 404)
 
-    /// The answer to a known path asked with another method.
-    public static let methodNotAllowed = OperationsResponse.text("method not allowed", status: 405)
+    /// The answer to a known path asked with another method; `allow` are those it knows.
+    public static func methodNotAllowed(allow: String = "GET, HEAD") -> OperationsResponse {
+        var response = OperationsResponse.text("method not allowed", status: 405)
+        response.allow = allow
+        return response
+    }
 }
 
 /// Parsing requests and writing responses.
@@ -263,7 +275,7 @@ enum OperationsHTTP {
         head += "Content-Type: \(response.contentType)\r\n"
         head += "Content-Length: \(response.body.count)\r\n"
         head += "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
-        if response.status == 405 { head += "Allow: GET, HEAD\r\n" }
+        if response.status == 405 { head += "Allow: \(response.allow)\r\n" }
         if response.status == 503 { head += "Retry-After: 1\r\n" }
         head += "Connection: close\r\n\r\n"
         return Array(head.utf8) + (withBody ? response.body : [])

@@ -220,7 +220,7 @@ public final class OperationsServer: Sendable {
         case .request(let request, _):
             let response: OperationsResponse
             if request.method == .post && !overUnixSocket {
-                response = .methodNotAllowed
+                response = .methodNotAllowed()
             } else {
                 response = handler.respond(to: request)
             }

@@ -1,0 +1,125 @@
+// The metrics of clickd; docs/metrics.md says what each means and when to worry.
+internal import LinuxIO
+internal import Telemetry
+
+extension EdgeOperations {
+    /// The text of `/metrics`.
+    func metrics() -> PrometheusText {
+        var text = PrometheusText(prefix: "clickd")
+        let database = sources.database()
+        text.gauge("build_info", "The running release, as a label; always 1.")
+        text.sample(1, ["version": version])
+        text.gauge("uptime_seconds", "Time since the start.")
+        text.sample(microseconds: uptimeMicroseconds)
+        text.gauge("ready", "1 when the node may get traffic.", unreadyReasons().isEmpty ? 1 : 0)
+        text.gauge("draining", "1 when a drain has begun.", sources.isDraining() ? 1 : 0)
+        text.gauge(
+            "resident_memory_bytes", "Memory of the process.", CurrentProcess.residentBytes())
+        writeTraffic(to: &text)
+        writeRecords(database, to: &text)
+        writeRings(to: &text)
+        writeLinks(to: &text)
+        writeDatabase(database, to: &text)
+        return text
+    }
+
+    private func writeTraffic(to text: inout PrometheusText) {
+        text.counter("requests_total", "Requests answered, by outcome.")
+        for (name, counter) in EdgeOperations.outcomes {
+            text.sample(counters.total(counter), ["outcome": name])
+        }
+        text.gauge("connections", "Connections open now.", counters.openConnections)
+        text.counter(
+            "connections_accepted_total", "Connections accepted.",
+            counters.total(.connectionsAccepted))
+        text.counter(
+            "connections_refused_total", "Connections closed at once because of a limit.",
+            counters.total(.connectionsRefused))
+        text.counter(
+            "connections_timed_out_total", "Connections closed because a deadline passed.",
+            counters.total(.connectionsTimedOut))
+        text.counter(
+            "received_bytes_total", "Bytes received from clients.", counters.total(.bytesReceived))
+        text.counter("sent_bytes_total", "Bytes sent to clients.", counters.total(.bytesSent))
+    }
+
+    private func writeRecords(_ database: DatabaseFacts, to text: inout PrometheusText) {
+        text.counter(
+            "clicks_recorded_total", "Clicks written to a ring.", counters.total(.clicksRecorded))
+        text.counter(
+            "clicks_flushed_total", "Clicks committed in the database.", database.clicksFlushed)
+        text.gauge("clicks_pending", "Clicks in ring and spool.", database.clicksPending)
+        text.counter(
+            "clicks_dropped_total", "Clicks lost because ring and spool were full.",
+            counters.total(.clicksDropped))
+        text.counter("clicks_bots_total", "Clicks by known bots.", bots(database))
+        text.counter(
+            "conversions_recorded_total", "Conversions written to a ring.",
+            counters.total(.conversionsRecorded))
+        text.counter(
+            "conversions_flushed_total", "Conversions committed in the database.",
+            database.conversionsFlushed)
+        text.gauge(
+            "conversions_pending", "Conversions in ring and spool.", database.conversionsPending)
+        text.counter(
+            "conversions_rejected_total", "Conversion messages refused.",
+            counters.total(.conversionsRejected))
+        text.counter(
+            "rows_quarantined_total", "Rows that the database refused, set aside.",
+            database.quarantined)
+    }
+
+    private func writeRings(to text: inout PrometheusText) {
+        let rings = sources.rings()
+        func family(
+            _ name: String, _ help: String, _ value: (RingFacts) -> UInt64
+        ) {
+            text.gauge(name, help)
+            for ring in rings { text.sample(value(ring), ["ring": "\(ring.ring)"]) }
+        }
+        family("ring_head_sequence", "Last record appended.") { $0.headSequence }
+        family("ring_spooled_sequence", "Last record copied to the spool.") { $0.spooledSequence }
+        family("ring_durable_sequence", "Last record synced to disk.") { $0.durableSequence }
+        family("ring_flushed_sequence", "Last record committed.") { $0.flushedSequence }
+        family("ring_used_bytes", "Memory of the ring in use.") {
+            UInt64(clamping: $0.ringUsedBytes)
+        }
+        family("ring_bytes", "Memory of the ring.") { UInt64(clamping: $0.ringBytes) }
+        family("ring_spool_used_bytes", "Unflushed records of the ring on disk.") {
+            UInt64(clamping: $0.spoolUsedBytes)
+        }
+        text.gauge("oldest_unflushed_seconds", "Age of the oldest record not in the database.")
+        for ring in rings {
+            text.sample(
+                microseconds: ring.oldestUnflushedMicroseconds, ["ring": "\(ring.ring)"])
+        }
+        let spool = sources.spool()
+        text.gauge("spool_used_bytes", "Bytes of the spool directory in use.", spool.usedBytes)
+        text.gauge("spool_quota_bytes", "Bytes that the spool may use.", spool.quotaBytes)
+        text.gauge(
+            "durability_lost", "1 when a sync of the spool has failed.",
+            spool.durabilityLost ? 1 : 0)
+    }
+
+    private func writeLinks(to text: inout PrometheusText) {
+        let links = sources.links()
+        text.gauge("links", "Links served.", links.count)
+        text.gauge("links_invalid", "Links that the table refused.", links.invalid)
+        text.gauge("links_loaded", "1 when links are loaded.", links.isLoaded ? 1 : 0)
+        if let age = links.lastSyncAgeMicroseconds {
+            text.gauge("links_last_sync_age_seconds", "Time since links were last in step.")
+            text.sample(microseconds: age)
+        }
+    }
+
+    private func writeDatabase(_ database: DatabaseFacts, to text: inout PrometheusText) {
+        text.gauge(
+            "database_connected", "1 when the database answers.", database.isConnected ? 1 : 0)
+        text.counter("flush_batches_total", "Transactions that wrote records.", database.batches)
+        text.counter("flush_duration_seconds_total", "Time spent in those transactions.")
+        text.sample(microseconds: database.flushMicroseconds)
+        text.gauge(
+            "partitions_ahead_days", "Days from today that have a leaf of clicks_logs.",
+            database.partitionsAhead)
+    }
+}

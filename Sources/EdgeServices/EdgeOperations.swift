@@ -1,0 +1,325 @@
+internal import Configuration
+internal import LinuxIO
+// What clickd answers its operators: /stats, /metrics, /healthz, /readyz, and the commands of the
+// Unix socket (contract, 6). It asks for facts and gives orders through closures, so that it knows
+// neither rings nor database.
+public import Telemetry
+
+/// One ring, as operators see it. Sequences are "the last record that is …", 0 for none.
+public struct RingFacts: Sendable {
+    /// The ring's number.
+    public var ring: UInt16
+    /// Appended.
+    public var headSequence: UInt64
+    /// Copied to the spool.
+    public var spooledSequence: UInt64
+    /// Synced to disk.
+    public var durableSequence: UInt64
+    /// Committed in the database, both streams.
+    public var flushedSequence: UInt64
+    /// Bytes in use in memory.
+    public var ringUsedBytes: Int
+    /// Bytes that memory has.
+    public var ringBytes: Int
+    /// Bytes of unflushed records on disk.
+    public var spoolUsedBytes: Int
+    /// The age of the oldest record that the database does not have; 0 for none.
+    public var oldestUnflushedMicroseconds: Int64
+
+    /// A ring by its facts.
+    public init(
+        ring: UInt16, headSequence: UInt64, spooledSequence: UInt64, durableSequence: UInt64,
+        flushedSequence: UInt64, ringUsedBytes: Int, ringBytes: Int, spoolUsedBytes: Int,
+        oldestUnflushedMicroseconds: Int64
+    ) {
+        self.ring = ring
+        self.headSequence = headSequence
+        self.spooledSequence = spooledSequence
+        self.durableSequence = durableSequence
+        self.flushedSequence = flushedSequence
+        self.ringUsedBytes = ringUsedBytes
+        self.ringBytes = ringBytes
+        self.spoolUsedBytes = spoolUsedBytes
+        self.oldestUnflushedMicroseconds = oldestUnflushedMicroseconds
+    }
+}
+
+/// The spool as a whole.
+public struct SpoolFacts: Sendable {
+    /// Bytes of its directory in use.
+    public var usedBytes = 0
+    /// Bytes that it may use.
+    public var quotaBytes = 0
+    /// Whether a sync has failed since the start: what followed is not promised to be on disk.
+    public var durabilityLost = false
+    /// Nothing known yet.
+    public init() {}
+}
+
+/// The link table.
+public struct LinkFacts: Sendable {
+    /// Links that are served.
+    public var count = 0
+    /// Links that the table refused.
+    public var invalid = 0
+    /// Time since the table was last known to be the database's; nil before the first time.
+    public var lastSyncAgeMicroseconds: Int64?
+    /// Whether links and merchants are loaded, from the database or a snapshot.
+    public var isLoaded = false
+    /// Nothing known yet.
+    public init() {}
+}
+
+/// The way to the database.
+public struct DatabaseFacts: Sendable {
+    /// Whether it answers.
+    public var isConnected = false
+    /// The last failure without any secret; nil when there was none.
+    public var lastError: String?
+    /// Days from today that have a leaf of `clicks_logs`.
+    public var partitionsAhead = 0
+    /// Clicks committed since the start.
+    public var clicksFlushed: UInt64 = 0
+    /// Known bots among them.
+    public var botsFlushed: UInt64 = 0
+    /// Conversion records committed since the start.
+    public var conversionsFlushed: UInt64 = 0
+    /// Click records in ring and spool.
+    public var clicksPending: UInt64 = 0
+    /// Conversion and refusal records in ring and spool.
+    public var conversionsPending: UInt64 = 0
+    /// Rows that the database refused, set aside since the start.
+    public var quarantined: UInt64 = 0
+    /// Transactions that wrote records.
+    public var batches: UInt64 = 0
+    /// Time spent in them.
+    public var flushMicroseconds: Int64 = 0
+    /// Nothing known yet.
+    public init() {}
+}
+
+/// What became of a flush.
+public enum FlushOutcome: Sendable, Equatable {
+    /// All that had been recorded is committed.
+    case committed
+    /// The database is away, or the time was over; so many records wait.
+    case pending(UInt64)
+}
+
+/// Where ``EdgeOperations`` gets its facts, and whom it gives orders. Called on connection threads,
+/// several at once.
+public struct EdgeOperationsSources: Sendable {
+    /// Every ring on disk, those of a former worker count too.
+    public var rings: @Sendable () -> [RingFacts]
+    /// The spool.
+    public var spool: @Sendable () -> SpoolFacts
+    /// The link table.
+    public var links: @Sendable () -> LinkFacts
+    /// The database.
+    public var database: @Sendable () -> DatabaseFacts
+    /// Why the node is not ready beyond what the other facts tell (node not claimed, fenced…).
+    public var hindrances: @Sendable () -> [String]
+    /// Whether a drain has begun.
+    public var isDraining: @Sendable () -> Bool
+    /// Reloads as SIGHUP does; what is wrong with the new configuration, empty when it holds.
+    public var reload: @Sendable () -> [String]
+    /// Begins to drain as SIGTERM does, and returns at once.
+    public var drain: @Sendable () -> Void
+    /// Flushes all that is recorded, within so many milliseconds.
+    public var flush: @Sendable (Int) -> FlushOutcome
+
+    /// Sources that know nothing and obey nothing, to be replaced one by one.
+    public init() {
+        rings = { [] }
+        spool = { SpoolFacts() }
+        links = { LinkFacts() }
+        database = { DatabaseFacts() }
+        hindrances = { [] }
+        isDraining = { false }
+        reload = { ["reloading is not wired"] }
+        drain = {}
+        flush = { _ in .pending(0) }
+    }
+}
+
+/// The operations handler of clickd.
+public final class EdgeOperations: OperationsHandler {
+    /// The bounds of `/flush`.
+    public enum Limits {
+        /// What `?timeout=` is when it is not given.
+        public static let flushMilliseconds = 8_000
+        /// The longest `?timeout=`.
+        public static let maximumFlushMilliseconds = 60_000
+    }
+
+    let version: String
+    let counters: EdgeCounters
+    let sources: EdgeOperationsSources
+    private let startedAt = SystemClock.monotonicNanoseconds()
+
+    /// A handler over the edge's counters and what else it is told.
+    public init(version: String, counters: EdgeCounters, sources: EdgeOperationsSources) {
+        self.version = version
+        self.counters = counters
+        self.sources = sources
+    }
+
+    /// Microseconds since the handler was made.
+    var uptimeMicroseconds: Int64 { (SystemClock.monotonicNanoseconds() - startedAt) / 1000 }
+
+    /// Answers one request.
+    public func respond(to request: OperationsRequest) -> OperationsResponse {
+        switch request.path {
+        case "/stats", "/metrics", "/healthz", "/readyz":
+            guard request.method != .post else { return .methodNotAllowed() }
+            return read(request.path)
+        case "/reload", "/drain", "/flush":
+            guard request.method == .post else { return .methodNotAllowed(allow: "POST") }
+            return command(request)
+        default:
+            return .notFound
+        }
+    }
+
+    private func read(_ path: String) -> OperationsResponse {
+        switch path {
+        case "/stats": return .json(stats())
+        case "/metrics": return .metrics(metrics())
+        case "/healthz": return .json(JSONText.object { $0.member("status", "alive") })
+        default:
+            let reasons = unreadyReasons()
+            let json = JSONText.object { json in
+                json.member("ready", reasons.isEmpty)
+                json.array("reasons") { json in
+                    for reason in reasons { json.value(reason) }
+                }
+            }
+            return .json(json, status: reasons.isEmpty ? 200 : 503)
+        }
+    }
+
+    private func command(_ request: OperationsRequest) -> OperationsResponse {
+        switch request.path {
+        case "/reload":
+            let problems = sources.reload()
+            let json = JSONText.object { json in
+                json.member("reloaded", problems.isEmpty)
+                json.array("problems") { json in
+                    for problem in problems { json.value(problem) }
+                }
+            }
+            return .json(json, status: problems.isEmpty ? 200 : 400)
+        case "/drain":
+            sources.drain()
+            return .json(JSONText.object { $0.member("draining", true) }, status: 202)
+        default:
+            return flush(request.parameter("timeout"))
+        }
+    }
+
+    private func flush(_ timeout: String?) -> OperationsResponse {
+        var milliseconds = Int64(Limits.flushMilliseconds)
+        if let timeout {
+            guard let value = DurationText.parse(timeout),
+                value / 1000 <= Int64(Limits.maximumFlushMilliseconds)
+            else {
+                return .text("timeout: '\(timeout)' is not allowed (0ms...1min)", status: 400)
+            }
+            milliseconds = value / 1000
+        }
+        switch sources.flush(Int(milliseconds)) {
+        case .committed:
+            return .json(JSONText.object { $0.member("pending", 0) })
+        case .pending(let count):
+            return .json(JSONText.object { $0.member("pending", count) }, status: 503)
+        }
+    }
+
+    /// Why the node must not get traffic now; empty when it may.
+    func unreadyReasons() -> [String] {
+        var reasons = sources.hindrances()
+        if sources.isDraining() { reasons.append("draining") }
+        if !sources.links().isLoaded { reasons.append("links and merchants are not loaded") }
+        if sources.spool().durabilityLost { reasons.append("the spool cannot be synced") }
+        return reasons
+    }
+
+    // MARK: /stats
+
+    /// The JSON of `/stats`; names as in contract 6.
+    func stats() -> JSONText {
+        let database = sources.database()
+        let links = sources.links()
+        return JSONText.object { json in
+            json.member("version", version)
+            json.key("uptime_seconds")
+            json.seconds(microseconds: uptimeMicroseconds)
+            json.object("requests") { json in
+                for (name, counter) in EdgeOperations.outcomes {
+                    json.member(name, counters.total(counter))
+                }
+            }
+            json.object("clicks") { json in
+                json.member("recorded", counters.total(.clicksRecorded))
+                json.member("flushed", database.clicksFlushed)
+                json.member("pending", database.clicksPending)
+                json.member("dropped", counters.total(.clicksDropped))
+                json.member("bots", bots(database))
+            }
+            json.object("conversions") { json in
+                json.member("recorded", counters.total(.conversionsRecorded))
+                json.member("flushed", database.conversionsFlushed)
+                json.member("pending", database.conversionsPending)
+                json.member("rejected", counters.total(.conversionsRejected))
+            }
+            json.array("rings") { json in
+                for ring in sources.rings() { EdgeOperations.write(ring, to: &json) }
+            }
+            json.object("links") { json in
+                json.member("count", links.count)
+                json.member("invalid", links.invalid)
+                json.key("last_sync_age_seconds")
+                if let age = links.lastSyncAgeMicroseconds {
+                    json.seconds(microseconds: age)
+                } else {
+                    json.null()
+                }
+            }
+            json.member("connections", counters.openConnections)
+            json.object("database") { json in
+                json.member("connected", database.isConnected)
+                json.member("last_error", database.lastError)
+            }
+            json.member("partitions_ahead", database.partitionsAhead)
+        }
+    }
+
+    /// Bots are told by the loops for some links and by the flusher for all.
+    func bots(_ database: DatabaseFacts) -> UInt64 {
+        max(database.botsFlushed, UInt64(clamping: counters.total(.clicksBots)))
+    }
+
+    /// Outcomes of requests, by the names that operators see.
+    static let outcomes: [(name: String, counter: EdgeCounter)] = [
+        ("redirected", .requestsRedirected), ("not_found", .requestsNotFound),
+        ("gone", .requestsGone), ("fallback", .requestsFallback),
+        ("bad_request", .requestsBadRequest), ("not_loaded", .requestsNotLoaded),
+        ("head", .requestsHead), ("prefetch", .requestsPrefetch),
+        ("conversion", .requestsConversion), ("pixel", .requestsPixel),
+        ("other", .requestsOther),
+    ]
+
+    private static func write(_ ring: RingFacts, to json: inout JSONText) {
+        json.beginObject()
+        json.member("ring", ring.ring)
+        json.member("head_seq", ring.headSequence)
+        json.member("spooled_seq", ring.spooledSequence)
+        json.member("durable_seq", ring.durableSequence)
+        json.member("flushed_seq", ring.flushedSequence)
+        json.member("ring_used_bytes", ring.ringUsedBytes)
+        json.member("spool_used_bytes", ring.spoolUsedBytes)
+        json.key("oldest_unflushed_seconds")
+        json.seconds(microseconds: ring.oldestUnflushedMicroseconds)
+        json.endObject()
+    }
+}
