@@ -118,14 +118,19 @@ public final class EdgeTables: @unchecked Sendable {
 extension MerchantState {
     /// The state of a merchant, with the default parameter in place of one that is no safe name.
     init(_ merchant: MerchantDefinition) {
+        self.init(named: merchant.clickParameter)
         isSuspended = merchant.isSuspended
         isOverQuota = merchant.isOverQuota
-        var name = merchant.clickParameter
+    }
+
+    /// A state of a parameter; the default one in place of a name that is not safe.
+    init(named parameter: some Collection<UInt8>) {
+        var name = Array(parameter)
         let isSafe =
             !name.isEmpty && name.count <= LinkLimits.clickParameterBytes
             && name.allSatisfy(ByteScan.isUnreserved)
         if !isSafe { name = Array("click_id".utf8) }
         parameterBytes = UInt8(name.count)
-        withUnsafeMutableBytes(of: &parameter) { $0.copyBytes(from: name) }
+        withUnsafeMutableBytes(of: &self.parameter) { $0.copyBytes(from: name) }
     }
 }

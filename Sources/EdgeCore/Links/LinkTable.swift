@@ -26,6 +26,16 @@ public final class LinkTable: @unchecked Sendable {
         self.release = release
     }
 
+    /// Takes over memory that the builder has filled.
+    init(owning image: UnsafeMutableRawBufferPointer) {
+        bytes = UnsafeRawBufferPointer(image)
+        guard let view = LinkTableView(bytes) else {
+            preconditionFailure("the builder wrote a table that it cannot read")
+        }
+        self.view = view
+        release = { image.deallocate() }
+    }
+
     deinit {
         release?()
     }

@@ -240,22 +240,13 @@ struct LinkTableView {
         precondition(index >= 0 && index < merchantCount)
         let entry = base + (merchants + index * LinkTableLayout.merchantBytes)
         let id = EntityID(bigEndianBytes: UnsafeRawBufferPointer(start: entry, count: 16))
-        var state = MerchantState()
+        // A name that is no safe parameter name may only come from a damaged snapshot.
+        let count = min(
+            Int(entry.load(fromByteOffset: 17, as: UInt8.self)), LinkLimits.clickParameterBytes)
+        var state = MerchantState(named: UnsafeRawBufferPointer(start: entry + 18, count: count))
         let flags = entry.load(fromByteOffset: 16, as: UInt8.self)
         state.isSuspended = flags & 1 != 0
         state.isOverQuota = flags & 2 != 0
-        // A name that is no safe parameter name may only come from a damaged snapshot.
-        let count = Int(entry.load(fromByteOffset: 17, as: UInt8.self))
-        let name = UnsafeRawBufferPointer(
-            start: entry + 18, count: min(count, LinkLimits.clickParameterBytes))
-        var bytes = Array(name)
-        if count == 0 || count > LinkLimits.clickParameterBytes
-            || !bytes.allSatisfy(ByteScan.isUnreserved)
-        {
-            bytes = Array("click_id".utf8)
-        }
-        state.parameterBytes = UInt8(bytes.count)
-        withUnsafeMutableBytes(of: &state.parameter) { $0.copyBytes(from: bytes) }
         return (id, state)
     }
 }
@@ -264,8 +255,8 @@ struct LinkTableView {
 enum TableChecksum {
     private static let prime: UInt64 = 0x9E37_79B1_85EB_CA87
 
-    /// The checksum of bytes; `skipping` is the offset of eight bytes that count as zero.
-    static func of(_ bytes: UnsafeRawBufferPointer, skipping: Int = -1) -> UInt64 {
+    /// The checksum of bytes.
+    static func of(_ bytes: UnsafeRawBufferPointer) -> UInt64 {
         var lanes: (UInt64, UInt64, UInt64, UInt64) = (1, 2, 3, 4)
         // Wrapping throughout: the checksum is defined modulo 2^64.
         func step(_ lane: UInt64, _ word: UInt64) -> UInt64 {
@@ -273,8 +264,7 @@ enum TableChecksum {
             return mixed << 29 | mixed >> 35
         }
         func word(_ index: Int) -> UInt64 {
-            if index == skipping { return 0 }
-            return UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self))
+            UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self))
         }
         var index = 0
         while index &+ 32 <= bytes.count {
@@ -289,7 +279,7 @@ enum TableChecksum {
             for offset in 0..<min(8, bytes.count &- index) {
                 last |= UInt64(bytes[index &+ offset]) << UInt64(offset &* 8)
             }
-            lanes.0 = step(lanes.0, index == skipping ? 0 : last)
+            lanes.0 = step(lanes.0, last)
             index &+= 8
         }
         var sum = step(lanes.0, UInt64(bytes.count))

@@ -141,11 +141,58 @@ public struct ClickEngine: ~Copyable, @unchecked Sendable {
         closing: Bool = false, record: UnsafeMutableRawBufferPointer?,
         response: UnsafeMutableRawBufferPointer
     ) -> ClickAnswer {
-        ClickAnswer(
-            responseBytes: 0, recordBytes: 0, outcome: .notLoaded, isDropped: false, closes: closing)
+        guard let tables, let output = response.baseAddress,
+            response.count >= ClickEngine.maximumResponseBytes
+        else {
+            return fixed(.notLoaded, head, clock, closing, response)
+        }
+        var visit = Visit(head: head, bytes: bytes, place: place, now: clock.wall, scratch: scratch)
+        guard let found = visit.find(in: tables) else {
+            return unknown(&visit, tables, clock, closing, response)
+        }
+        guard let decision = LinkDecision(found.link, now: clock.wall) else {
+            return fixed(.notFound, head, clock, closing, response)
+        }
+        guard let program = decision.program else {
+            return fixed(decision.outcome, head, clock, closing, response)
+        }
+        visit.link = found.link
+        visit.merchant = found.merchant
+        visit.readQuery()
+        visit.readReferrer()
+        visit.readLanguage()
+        var clickID: ClickID?
+        if head.method == .get {
+            let id = minter.mint(atMilliseconds: clock.wall.milliseconds)
+            clickID = id
+            ClickToken.write(
+                id, merchant: found.link.merchantID, key: clickKey,
+                to: UnsafeMutableRawBufferPointer(
+                    start: scratch + Scratch.token, count: ClickToken.length))
+            visit.token = UnsafeRawBufferPointer(
+                start: scratch + Scratch.token, count: ClickToken.length)
+        }
+        let closes = closing || !head.keepAlive || head.hasBody
+        let written = visit.writeRedirect(
+            program, status: decision.status, isDestination: decision.isDestination,
+            closes: closes, clock: clock, to: output)
+        guard written > 0 else { return fixed(.notFound, head, clock, closing, response) }
+        var answer = ClickAnswer(
+            responseBytes: written, recordBytes: 0, outcome: decision.outcome, isDropped: false,
+            closes: closes)
+        guard let clickID else {
+            answer.outcome = .head
+            return answer
+        }
+        let isPrefetch = visit.isPrefetch
+        if isPrefetch, answer.outcome == .redirected { answer.outcome = .prefetch }
+        guard let record else {
+            answer.isDropped = true
+            return answer
+        }
+        answer.recordBytes = write(
+            clickID, &visit, decision.invalidReason, isPrefetch: isPrefetch, client: client,
+            visitorKey: tables.pointee.visitorKeys.key(of: clock.day), to: record)
+        return answer
     }
-}
-
-enum Scratch {
-    static let bytes = 16384
 }

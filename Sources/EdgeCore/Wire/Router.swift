@@ -111,3 +111,13 @@ public enum Router {
         return (.redirect(slug: slug), .read)
     }
 }
+
+extension Router {
+    /// Whether a slug names something that is never looked up as a link (contract, 3).
+    static func isReserved(slug: [UInt8]) -> Bool {
+        [
+            "pixel.gif", "postback", "v1", "t.js", "robots.txt", "favicon.ico", "healthz",
+            ".well-known",
+        ].contains(String(decoding: slug, as: UTF8.self))
+    }
+}
