@@ -145,7 +145,7 @@ struct AgentTokenTable: Sendable {
                 + "|fbav|windows|linux|mac os|ios|samsung|pinterest|instagram|alamofire"
         ),
         (.iphone, "iphone|ipod"), (.ipad, "ipad"),
-        (.appleMobile, "(ios;|ios/|; ios |(ios |edgios/|crios/|fxios/|opios/|iph os"),
+        (.appleMobile, "(ios;|-ios/|; ios |(ios |edgios/|crios/|fxios/|opios/|iph os"),
         (.appleTV, "tvos|appletv|apple tv"),
         (.watch, "watchos|watch os"), (.darwin, "darwin/|cfnetwork"),
         (.macintosh, "macintosh|mac os x|macos|mac_powerpc"),
