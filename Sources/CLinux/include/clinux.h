@@ -22,6 +22,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "clinux_formats.h"
+
 /// CRC32C (Castagnoli) of `length` bytes, continued from `crc`; no pre- or post-inversion.
 uint32_t clinux_crc32c(uint32_t crc, const void *bytes, size_t length);
 /// The same by table: what machines without SSE4.2 run, and what the tests compare with.

@@ -1,0 +1,151 @@
+// The producing end of a ring: one event loop writes records straight into mapped memory.
+internal import CLinux
+internal import LinuxIO
+
+/// Appends records to one ring. Owned by one event loop; never shared.
+///
+/// Reserve, write the payload, commit: no allocation, no reference counting, no system call.
+/// - SeeAlso: docs/formats/ring.md, "Publishing".
+public struct RingAppender: ~Copyable {
+    /// Bytes of the largest payload that ``reserve(bytes:priority:)`` can give.
+    public static let maximumRecordBytes = RingLogLimits.maximumRecordBytes
+
+    // Kept for their lifetime; the hot path uses only what is copied out of them below.
+    private let handle: RingHandle
+    private let memory: RingMemory
+    private let wake: SpoolerWake
+
+    private let body: UnsafeMutableRawPointer
+    private let bodyBytes: Int
+    private let slotCount: UInt64
+    private let clickSlots: UInt64
+    private let seed: UInt32
+    private let headSlotCell, headSequenceCell, tailSlotCell: SharedCell
+    private let durableCell, clicksHeldCell, lostCell, syncWantedCell, identityCell: SharedCell
+
+    private var headSlot: UInt64
+    private var headOffset: Int
+    private var sequence: UInt64
+    private var cachedTail: UInt64
+    private var reservedBytes = -1
+
+    init(handle: RingHandle, memory: RingMemory, wake: SpoolerWake) {
+        self.handle = handle
+        self.memory = memory
+        self.wake = wake
+        body = memory.body
+        bodyBytes = memory.header.bodyBytes
+        slotCount = memory.slotCount
+        clickSlots = slotCount - slotCount / UInt64(RingLogLimits.conversionShare)
+        seed = memory.seed
+        headSlotCell = memory.headSlot
+        headSequenceCell = memory.headSequence
+        tailSlotCell = memory.tailSlot
+        durableCell = handle.cells.durable
+        clicksHeldCell = handle.cells.clicksHeld
+        lostCell = handle.cells.durabilityLost
+        syncWantedCell = handle.cells.syncWanted
+        identityCell = handle.cells.latestIdentity
+        headSlot = memory.headSlot.load()
+        headOffset = Int(headSlot % slotCount) * RingLogLimits.slotBytes
+        sequence = memory.headSequence.load()
+        cachedTail = memory.tailSlot.acquire()
+    }
+
+    /// Room for a record's payload, in the ring itself.
+    ///
+    /// - Parameters:
+    ///   - bytes: The most that the payload will have.
+    ///   - priority: Clicks leave the last tenth to conversions.
+    /// - Returns: `bytes` writable bytes, valid until ``commit(bytes:kind:)`` or ``cancel()``; nil when
+    ///   the ring has no room or `bytes` exceeds ``maximumRecordBytes``.
+    /// - Complexity: O(1).
+    /// - Precondition: No other reservation is open.
+    @inline(__always) public mutating func reserve(
+        bytes: Int, priority: AppendPriority
+    ) -> UnsafeMutableRawBufferPointer? {
+        precondition(reservedBytes < 0, "a reservation is open")
+        guard bytes >= 0, bytes <= RingAppender.maximumRecordBytes else { return nil }
+        let slots = UInt64(truncatingIfNeeded: RecordFormat.slots(payloadBytes: bytes))
+        let limit: UInt64
+        switch priority {
+        case .click:
+            if clicksHeldCell.load() != 0 { return nil }
+            limit = clickSlots
+        case .conversion:
+            limit = slotCount
+        }
+        // Absolute positions are 64-bit slot counts: at 10^9 a second they last 584 years.
+        if headSlot &- cachedTail &+ slots > limit {
+            cachedTail = tailSlotCell.acquire()
+            if headSlot &- cachedTail &+ slots > limit { return nil }
+        }
+        reservedBytes = bytes
+        let record = body + headOffset
+        // Until the head is stored last, the slot holds nothing that could pass for a record.
+        record.storeBytes(of: 0, as: UInt64.self)
+        return UnsafeMutableRawBufferPointer(
+            start: record + RingLogLimits.recordHeadBytes, count: bytes)
+    }
+
+    /// Completes the reserved record and publishes it.
+    ///
+    /// - Parameters:
+    ///   - bytes: What the payload really has, at most what was reserved.
+    ///   - kind: What the payload is, 0...15; `RecordKind.rawValue`.
+    /// - Returns: The record's sequence.
+    /// - Precondition: A reservation of at least `bytes` is open.
+    @inline(__always) @discardableResult
+    public mutating func commit(bytes: Int, kind: UInt8) -> UInt64 {
+        precondition(bytes >= 0 && bytes <= reservedBytes && kind < 16)
+        reservedBytes = -1
+        let slots = RecordFormat.slots(payloadBytes: bytes)
+        let total = slots &* RingLogLimits.slotBytes  // At most 2,047 × 64.
+        let record = body + headOffset
+        let used = RingLogLimits.recordHeadBytes &+ bytes
+        if used < total {
+            (record + used).initializeMemory(
+                as: UInt8.self, repeating: 0, count: total &- used)
+        }
+        sequence &+= 1  // 64 bits do not run out.
+        record.storeBytes(of: sequence.littleEndian, toByteOffset: 8, as: UInt64.self)
+        let shape = RecordFormat.shape(slots: slots, payloadBytes: bytes, kind: kind)
+        record.storeBytes(of: shape.littleEndian, toByteOffset: 4, as: UInt32.self)
+        let crc = clinux_record_crc(seed, record, total)
+        SharedCell(record).publish((UInt64(shape) << 32 | UInt64(crc)).littleEndian)
+        headSlot &+= UInt64(truncatingIfNeeded: slots)
+        headOffset &+= total
+        if headOffset >= bodyBytes { headOffset &-= bodyBytes }
+        headSequenceCell.store(sequence)
+        headSlotCell.publish(headSlot)
+        return sequence
+    }
+
+    /// Gives the reservation back.
+    public mutating func cancel() { reservedBytes = -1 }
+
+    /// The last sequence that a sync covers.
+    @inline(__always) public var durableSequence: UInt64 { durableCell.acquire() }
+    /// The last sequence that was committed; 0 before the first.
+    @inline(__always) public var lastSequence: UInt64 { sequence }
+    /// Whether the disk has reported an error: conversions must be refused from now on.
+    public var durabilityLost: Bool { lostCell.load() != 0 }
+
+    /// Has everything committed so far synced at once; ``durableEventDescriptor`` tells when.
+    public func requestSync() {
+        if syncWantedCell.exchange(1) == 0 { wake.event.signal() }
+    }
+
+    /// Becomes readable after a sync that ``requestSync()`` asked for, and when durability is lost.
+    public var durableEventDescriptor: CInt { handle.durableEvent.descriptor.rawValue }
+    /// Makes the descriptor unreadable again; read ``durableSequence`` after it.
+    public func clearDurableEvent() { handle.durableEvent.clear() }
+
+    /// Tells the lease how far the loop's identities have come, in milliseconds since 1970.
+    @inline(__always) public func noteLatestIdentity(milliseconds: Int64) {
+        identityCell.store(UInt64(bitPattern: milliseconds))
+    }
+
+    /// The ring that is appended to.
+    public var ring: RingHandle { handle }
+}

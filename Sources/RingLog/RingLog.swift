@@ -1,1 +1,0 @@
-// RingLog: see docs/architecture.md.

@@ -1,0 +1,140 @@
+// The public door: one store is one node's rings and their spool.
+internal import LinuxIO
+internal import Synchronization
+public import Tracking
+
+/// A node's rings and spool, open and locked.
+///
+/// Open it before any port is bound, start the spooler, give each event loop its appender, and stop
+/// the spooler when the loops have ended.
+/// - SeeAlso: docs/formats/ring.md, docs/formats/spool.md.
+public final class RingLogStore: Sendable {
+    /// The spool's identity; what claims the node in the database.
+    public let spoolUUID: EntityID
+    /// Every log found on disk: the live rings first, by worker; then those of former rings.
+    public let rings: [RingHandle]
+    /// Bytes that the segments together may have.
+    public let quotaBytes: Int
+    /// Whether the ring directory's file system keeps its files in memory; if not, redirects stall.
+    public let isRingMemoryBacked: Bool
+    /// What the operator should know of the opening, one line each; empty when all was well.
+    public let notices: [String]
+
+    private let workers: Int
+    private let wake: SpoolerWake
+    private let spooler: Spooler
+    private let locks: Mutex<[DirectoryLock]>
+    private let thread = Mutex<SpoolerThread?>(nil)
+
+    /// A thread that a mutex can hold.
+    private struct SpoolerThread: ~Copyable {
+        let thread: Thread
+        consuming func join() { thread.join() }
+    }
+
+    /// Opens, locks and recovers ring and spool; spools what the rings hold beyond the spool.
+    ///
+    /// - Parameters:
+    ///   - node: 0...127; the directories must be this node's.
+    ///   - workers: Live rings, 1...32.
+    /// - Throws: ``RingLogError/lockedBy(pid:path:)`` at once when another process holds a directory.
+    public convenience init(
+        node: UInt8, workers: Int, ring: RingOptions, spool: SpoolOptions
+    ) throws(RingLogError) {
+        try self.init(
+            node: node, workers: workers, ring: ring, spool: spool, files: KernelFiles(),
+            clock: SystemClock.wallMicroseconds, bootID: EntityID(MachineIdentity.bootID()) ?? .zero
+        )
+    }
+
+    init(
+        node: UInt8, workers: Int, ring: RingOptions, spool: SpoolOptions,
+        files: any SpoolFileSystem, clock: @escaping @Sendable () -> Int64, bootID: EntityID
+    ) throws(RingLogError) {
+        do {
+            wake = try SpoolerWake()
+        } catch {
+            throw .inputOutput(path: "eventfd", error)
+        }
+        var opening = try StoreOpening(
+            node: node, workers: workers, ring: ring, spool: spool, files: files, clock: clock,
+            bootID: bootID)
+        let opened = try opening.open(wake: wake)
+        spoolUUID = opened.spoolUUID
+        rings = opened.spooler.handles
+        quotaBytes = spool.quotaBytes
+        isRingMemoryBacked = opened.isRingMemoryBacked
+        notices = opened.notices
+        spooler = opened.spooler
+        locks = Mutex([opened.ringLock, opened.spoolLock])
+        self.workers = workers
+    }
+
+    /// Whether this spool has claimed its node in the database before.
+    public var isClaimed: Bool { spooler.isClaimed }
+
+    /// Notes for good that this spool has claimed its node.
+    public func markClaimed() throws(RingLogError) {
+        do {
+            try spooler.markClaimed()
+        } catch {
+            throw .inputOutput(path: spooler.pool.directory, error)
+        }
+    }
+
+    /// The producing end of a live ring; once for each worker.
+    ///
+    /// - Precondition: `worker` is below the number of workers and has no appender yet.
+    public func appender(worker: Int) -> RingAppender {
+        precondition(worker >= 0 && worker < workers, "no such worker")
+        let handle = rings[worker]
+        guard let memory = handle.memory else { preconditionFailure("a live ring has memory") }
+        let wasTaken = handle.isAppenderTaken.exchange(true, ordering: .sequentiallyConsistent)
+        precondition(!wasTaken, "a ring has one appender")
+        return RingAppender(handle: handle, memory: memory, wake: wake)
+    }
+
+    /// Starts the spooler's thread.
+    /// - Precondition: It has not been started.
+    public func startSpooler() throws(RingLogError) {
+        let spooler = self.spooler
+        do {
+            try thread.withLock { (slot) throws(Errno) in
+                precondition(slot == nil, "the spooler runs already")
+                slot = SpoolerThread(
+                    thread: try Thread.start(name: "spooler") { spooler.run() })
+            }
+        } catch {
+            throw .inputOutput(path: "thread", error)
+        }
+    }
+
+    /// Spools and syncs everything that was appended, marks the stop as clean and ends the thread.
+    /// Appenders must not be used any more.
+    public func stopSpooler() { end(.stop) }
+
+    /// Lets go of everything as a killed process would: nothing more is spooled, nothing is marked.
+    func abandon() {
+        end(.abandon)
+        locks.withLock { $0 = [] }
+    }
+
+    private func end(_ command: Spooler.Command) {
+        spooler.order(command)
+        let running = thread.withLock { slot in
+            var taken: SpoolerThread?
+            swap(&taken, &slot)
+            return taken
+        }
+        if let running { running.join() } else if command == .stop { spooler.run() }
+    }
+
+    /// Whether the disk has reported an error since the start: conversions must be refused.
+    public var durabilityLost: Bool { spooler.durabilityLost }
+
+    /// Bytes of all segments that hold records not yet flushed.
+    public func spoolUsedBytes() -> Int { rings.reduce(0) { $0 + $1.spoolUsedBytes } }
+
+    /// One turn of the spooler on the calling thread, for tests without a thread.
+    func turnSpooler() { spooler.turn(forced: true) }
+}

@@ -1,0 +1,169 @@
+// A ring file in memory: its identity, the positions of its two ends, its body mapped twice in a row.
+internal import CLinux
+internal import LinuxIO
+internal import Tracking
+
+/// What the first 128 bytes of a ring file say.
+struct RingHeader: Equatable, Sendable {
+    var ringUUID: EntityID
+    var nonce: EntityID
+    var spoolUUID: EntityID
+    var bootID: EntityID
+    var bodyBytes: Int
+    var createdMicroseconds: Int64
+    var ringID: UInt16
+    var node: UInt8
+
+    static let magic: UInt64 = 0x474E_4952_444B_4C43  // "CLKDRING" in file order.
+    static let version: UInt32 = 1
+    static let bytes = MemoryLayout<clinux_ring_header>.size
+    static let positionsOffset = bytes
+
+    /// Writes the header, checksum included.
+    func encode(to bytes: UnsafeMutableRawBufferPointer) {
+        precondition(bytes.count >= RingHeader.bytes)
+        var header = clinux_ring_header()
+        header.magic = RingHeader.magic.littleEndian
+        header.version = RingHeader.version.littleEndian
+        header.ring_uuid = ringUUID.persisted
+        header.nonce = nonce.persisted
+        header.spool_uuid = spoolUUID.persisted
+        header.boot_id = bootID.persisted
+        header.body_bytes = UInt64(bodyBytes).littleEndian
+        header.created_microseconds = createdMicroseconds.littleEndian
+        header.ring_id = ringID.littleEndian
+        header.node = UInt16(node).littleEndian
+        bytes.storeBytes(of: header, as: clinux_ring_header.self)
+        let crc = RingHeader.checksum(UnsafeRawBufferPointer(bytes))
+        bytes.storeBytes(of: crc.littleEndian, toByteOffset: 12, as: UInt32.self)
+    }
+
+    /// The header; nil when its checksum does not hold or it cannot be a ring's.
+    static func decode(_ bytes: UnsafeRawBufferPointer) throws(VersionMismatch) -> RingHeader? {
+        guard bytes.count >= RingHeader.bytes else { return nil }
+        let header = bytes.loadUnaligned(as: clinux_ring_header.self)
+        guard UInt64(littleEndian: header.magic) == magic,
+            checksum(bytes) == UInt32(littleEndian: header.crc)
+        else { return nil }
+        let found = UInt32(littleEndian: header.version)
+        guard found == version else { throw VersionMismatch(found: found) }
+        let body = UInt64(littleEndian: header.body_bytes)
+        guard body > 0, body % 4096 == 0, body <= 1 << 40 else { return nil }
+        return RingHeader(
+            ringUUID: EntityID(header.ring_uuid), nonce: EntityID(header.nonce),
+            spoolUUID: EntityID(header.spool_uuid), bootID: EntityID(header.boot_id),
+            bodyBytes: Int(body),
+            createdMicroseconds: Int64(littleEndian: header.created_microseconds),
+            ringID: UInt16(littleEndian: header.ring_id),
+            node: UInt8(truncatingIfNeeded: UInt16(littleEndian: header.node)))
+    }
+
+    private static func checksum(_ bytes: UnsafeRawBufferPointer) -> UInt32 {
+        ~clinux_crc32c(0xFFFF_FFFF, bytes.baseAddress.map { $0 + 16 }, RingHeader.bytes - 16)
+    }
+}
+
+/// A mapped ring.
+final class RingMemory: @unchecked Sendable {
+    // Sendable: positions are atomic; the body is written by one event loop and read by one spooler
+    // behind the published head.
+    let header: RingHeader
+    let path: String
+    private let mapping: MappedFile
+    /// The body's first byte; as many bytes again behind it mirror it.
+    let body: UnsafeMutableRawPointer
+    let slotCount: UInt64
+    let seed: UInt32
+    let headSlot, headSequence, tailSlot, tailSequence, epoch: SharedCell
+
+    private init(header: RingHeader, path: String, mapping: consuming MappedFile) {
+        let base = mapping.bytes.baseAddress.unsafelyUnwrapped  // A mapping is never empty.
+        self.header = header
+        self.path = path
+        self.mapping = mapping
+        body = base + RingLogLimits.fileHeadBytes
+        slotCount = UInt64(header.bodyBytes / RingLogLimits.slotBytes)
+        seed = RecordFormat.seed(nonce: header.nonce)
+        let positions = base + RingHeader.positionsOffset
+        headSlot = SharedCell(positions)
+        headSequence = SharedCell(positions + 8)
+        tailSlot = SharedCell(positions + 64)
+        tailSequence = SharedCell(positions + 72)
+        epoch = SharedCell(positions + 128)
+    }
+
+    /// Where an absolute slot lies.
+    @inline(__always) func address(ofSlot slot: UInt64) -> UnsafeMutableRawPointer {
+        body + Int(slot % slotCount) * RingLogLimits.slotBytes
+    }
+
+    /// Makes a ring file: every block allocated, so that no store can meet a full file system.
+    static func create(_ path: String, header: RingHeader) throws(Errno) -> RingMemory {
+        let temporary = "\(path).new"
+        do {
+            let file = try FileDescriptor.open(temporary, [.readWrite, .create, .truncate])
+            try file.allocate(RingLogLimits.fileHeadBytes + header.bodyBytes)
+            let mapping = try MappedFile(
+                mirroring: file, header: RingLogLimits.fileHeadBytes, body: header.bodyBytes,
+                writable: true)
+            header.encode(to: mapping.bytes)
+            try FileSystem.rename(temporary, to: path)
+            let memory = RingMemory(header: header, path: path, mapping: mapping)
+            memory.touch()
+            return memory
+        } catch {
+            try? FileSystem.remove(temporary)
+            throw error
+        }
+    }
+
+    /// Maps a ring file as it is; nil when its identity does not hold or its length is not what the
+    /// identity says.
+    static func open(_ path: String) throws(RingLogError) -> RingMemory? {
+        do {
+            let file = try FileDescriptor.open(path, .readWrite)
+            let status = try file.status()
+            guard status.isRegularFile, status.ownerID == CurrentProcess.userID else {
+                throw RingLogError.rights(path: path, reason: "is not a file of this user")
+            }
+            let start = UnsafeMutableRawBufferPointer.allocate(
+                byteCount: RingHeader.bytes, alignment: 8)
+            defer { start.deallocate() }
+            let count = try file.read(into: start, at: 0)
+            let header = try RingHeader.decode(
+                UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(start)[..<count]))
+            guard let header, status.bytes == RingLogLimits.fileHeadBytes + header.bodyBytes else {
+                return nil
+            }
+            // A sparse file would kill by SIGBUS at the first store that finds no memory.
+            try file.allocate(status.bytes)
+            let mapping = try MappedFile(
+                mirroring: file, header: RingLogLimits.fileHeadBytes, body: header.bodyBytes,
+                writable: true)
+            return RingMemory(header: header, path: path, mapping: mapping)
+        } catch let error as Errno {
+            throw .access(path, error)
+        } catch let error as VersionMismatch {
+            throw .version(path: path, found: error.found)
+        } catch let error as RingLogError {
+            throw error
+        } catch {
+            throw .inputOutput(path: path, .inputOutput)
+        }
+    }
+
+    /// The whole body of a ring file whose identity is lost, as plain bytes; nil when it is no file
+    /// that could be a ring.
+    static func rawBody(_ path: String) throws(Errno) -> [UInt8]? {
+        let bytes = try FileSystem.read(path, limit: 1 << 31)
+        guard bytes.count > RingLogLimits.fileHeadBytes else { return nil }
+        return Array(bytes[RingLogLimits.fileHeadBytes...])
+    }
+
+    /// Faults every page of body and mirror in, so that the first records do not pay for it.
+    private func touch() {
+        for offset in stride(from: 0, to: header.bodyBytes * 2, by: 4096) {
+            (body + offset).storeBytes(of: 0, as: UInt8.self)
+        }
+    }
+}

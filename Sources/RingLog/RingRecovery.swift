@@ -1,0 +1,141 @@
+// What is done with ring files at open: adopt the sound, carry the records of all others to the spool.
+internal import LinuxIO
+internal import Tracking
+
+extension RingMemory {
+    /// Takes up the positions after a stop of any kind; false when they cannot be right.
+    ///
+    /// - Parameter spooled: The last record of this ring that the spool has.
+    func adoptPositions(spooled: UInt64) -> Bool {
+        let head = headSlot.load()
+        let tail = tailSlot.load()
+        let last = headSequence.load()
+        let freed = tailSequence.load()
+        guard tail <= head, head < UInt64.max / 2, head - tail <= slotCount, freed <= last,
+            last - freed <= head - tail || last - spooled <= head - tail, spooled <= last
+        else { return false }
+        // A record whose head was stored, but whose position was not yet published.
+        if head - tail < slotCount, last < UInt64.max - 2,
+            let record = RecordFormat.check(
+                address(ofSlot: head),
+                available: Int(slotCount - (head - tail)) * RingLogLimits.slotBytes, seed: seed,
+                sequences: max(1, last)...last + 1)
+        {
+            headSequence.store(record.sequence)
+            headSlot.publish(head + UInt64(record.slots))
+        }
+        return true
+    }
+}
+
+/// Carries what a ring that is not continued holds beyond the spool into segments of its own log.
+struct RingRescue {
+    let pool: SegmentPool
+    let spoolUUID: EntityID
+    let epoch: UInt64
+    let now: Int64
+    private(set) var gaps: [RingGap] = []
+
+    init(pool: SegmentPool, spoolUUID: EntityID, epoch: UInt64, now: Int64) {
+        self.pool = pool
+        self.spoolUUID = spoolUUID
+        self.epoch = epoch
+        self.now = now
+    }
+
+    /// Finds every valid record beyond the log's last, wherever it lies, and spools them in order.
+    ///
+    /// - Parameters:
+    ///   - body: The body; `mirror` as many bytes again may be read behind it.
+    ///   - head: The last sequence that the ring says it holds; nil when it cannot be believed.
+    mutating func rescue(
+        _ body: UnsafeRawBufferPointer, mirrored: Bool, ring: RingHeader, head: UInt64?,
+        log: inout RecoveredLog
+    ) throws(RingLogError) {
+        let seed = RecordFormat.seed(nonce: ring.nonce)
+        let base = body.baseAddress.unsafelyUnwrapped  // Bodies are never empty.
+        var records: [(sequence: UInt64, offset: Int, bytes: Int)] = []
+        var offset = 0
+        while offset < body.count {
+            let available = mirrored ? body.count : body.count - offset
+            if let record = RecordFormat.check(
+                base + offset, available: available, seed: seed,
+                sequences: log.lastSequence + 1...UInt64.max - 1)
+            {
+                records.append((record.sequence, offset, record.bytes))
+                offset += record.bytes
+            } else {
+                offset += RingLogLimits.slotBytes
+            }
+        }
+        records.sort { $0.sequence < $1.sequence }
+        try write(records, base: base, ring: ring, log: &log)
+        // At most as many records as the body has slots can be missing behind the last one found.
+        if let head, head > log.lastSequence, head - log.lastSequence <= UInt64(body.count / 64) {
+            gaps.append(
+                RingGap(
+                    firstSequence: log.lastSequence + 1, lastSequence: head, cause: .ringDamaged))
+        }
+    }
+
+    private mutating func write(
+        _ records: [(sequence: UInt64, offset: Int, bytes: Int)], base: UnsafeRawPointer,
+        ring: RingHeader, log: inout RecoveredLog
+    ) throws(RingLogError) {
+        var segment: SpoolSegment?
+        var end = 0
+        var path = pool.directory
+        do {
+            for record in records {
+                if record.sequence > log.lastSequence + 1, log.lastSequence > 0 {
+                    gaps.append(
+                        RingGap(
+                            firstSequence: log.lastSequence + 1,
+                            lastSequence: record.sequence - 1, cause: .ringDamaged))
+                }
+                if segment == nil || end + record.bytes > pool.segmentBytes {
+                    try finish(segment, end: end, log: log)
+                    let fresh = try take(ring, first: record.sequence)
+                    path = fresh.path
+                    log.segments.append(fresh)
+                    segment = fresh
+                    end = RingLogLimits.fileHeadBytes
+                }
+                let bytes = UnsafeRawBufferPointer(
+                    start: base + record.offset, count: record.bytes)
+                try segment?.file.write(bytes, at: end)
+                end += record.bytes
+                log.lastSequence = record.sequence
+            }
+            try finish(segment, end: end, log: log)
+        } catch let error as Errno {
+            throw .inputOutput(path: path, error)
+        } catch {
+            throw .inputOutput(path: path, .noSpace)
+        }
+    }
+
+    private func take(_ ring: RingHeader, first: UInt64) throws -> SpoolSegment {
+        guard pool.hasRoom(forConversions: true) else { throw Errno.noSpace }
+        do {
+            return try pool.take(
+                SegmentHeader(
+                    spoolUUID: spoolUUID, ringUUID: ring.ringUUID, nonce: ring.nonce,
+                    firstSequence: first, epoch: epoch, number: 0, segmentBytes: 0,
+                    createdMicroseconds: now, ringID: ring.ringID, node: ring.node, isInUse: true),
+                now: now)
+        } catch {
+            switch error {
+            case .failed(let errno): throw errno
+            case .quota, .diskFull: throw Errno.noSpace
+            }
+        }
+    }
+
+    private func finish(_ segment: SpoolSegment?, end: Int, log: RecoveredLog) throws(Errno) {
+        guard let segment else { return }
+        try segment.file.syncData()
+        segment.seal()
+        segment.publish(end: end, lastSequence: log.lastSequence)
+    }
+}

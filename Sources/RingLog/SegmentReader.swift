@@ -1,0 +1,104 @@
+// Walks the records of a segment by reading, not mapping: a bad sector is an error here, not a signal.
+internal import LinuxIO
+
+/// Bytes of a segment, kept for as long as a record in them is in use.
+final class SegmentChunk: @unchecked Sendable {
+    // Sendable: filled once, then only read.
+    let bytes: UnsafeMutableRawBufferPointer
+    let capacity: Int
+
+    init(capacity: Int) {
+        self.capacity = capacity
+        bytes = .allocate(byteCount: capacity, alignment: 64)
+    }
+
+    deinit { bytes.deallocate() }
+}
+
+/// Finds one valid record after the other, slot by slot where one is damaged.
+struct SegmentReader {
+    /// A valid record in a chunk.
+    struct Found {
+        let head: RecordHead
+        let payload: UnsafeRawBufferPointer
+        let chunk: SegmentChunk
+        /// The offset behind it in the file.
+        let end: Int
+    }
+
+    let segment: SpoolSegment
+    private var offset = RingLogLimits.fileHeadBytes
+    private var chunk: SegmentChunk?
+    private var chunkStart = 0
+    private var chunkCount = 0
+
+    init(_ segment: SpoolSegment) { self.segment = segment }
+
+    /// The next valid record whose sequence lies in a range, below an offset of the file.
+    mutating func next(_ sequences: ClosedRange<UInt64>, below end: Int) -> Found? {
+        while end - offset >= RingLogLimits.slotBytes {
+            guard let available = load(end: end), let chunk else { return nil }
+            let base = UnsafeRawPointer(chunk.bytes.baseAddress.unsafelyUnwrapped)
+            let record = base + (offset - chunkStart)
+            guard let peeked = RecordFormat.peek(record), sequences.contains(peeked.sequence),
+                peeked.bytes <= end - offset
+            else {
+                offset += RingLogLimits.slotBytes
+                continue
+            }
+            if peeked.bytes > available, offset > chunkStart {
+                // Cut off by the chunk's end: read again from the record's beginning.
+                drop()
+                continue
+            }
+            guard
+                let head = RecordFormat.check(
+                    record, available: available, seed: segment.seed, sequences: sequences)
+            else {
+                offset += RingLogLimits.slotBytes
+                continue
+            }
+            offset += head.bytes
+            let payload = UnsafeRawBufferPointer(
+                start: record + RingLogLimits.recordHeadBytes, count: head.payloadBytes)
+            return Found(head: head, payload: payload, chunk: chunk, end: offset)
+        }
+        return nil
+    }
+
+    /// Forgets what was read, so that what has been written since is seen.
+    mutating func drop() {
+        chunk = nil
+        chunkCount = 0
+    }
+
+    /// Makes sure that the slot at `offset` is in memory; bytes available from there on.
+    private mutating func load(end: Int) -> Int? {
+        let have = chunkStart + chunkCount - offset
+        if chunk != nil, offset >= chunkStart, have >= RingLogLimits.slotBytes { return have }
+        let wanted = min(RingLogLimits.tailerChunkBytes, end - offset)
+        let fresh = SegmentChunk(capacity: wanted)
+        guard let count = read(into: fresh.bytes), count >= RingLogLimits.slotBytes else {
+            return nil
+        }
+        chunk = fresh
+        chunkStart = offset
+        chunkCount = count
+        return count
+    }
+
+    /// Reads; where the disk reports an error, page by page with zeros for what cannot be read.
+    private func read(into bytes: UnsafeMutableRawBufferPointer) -> Int? {
+        do {
+            return try segment.file.readFully(bytes, at: offset)
+        } catch {
+            bytes.initializeMemory(as: UInt8.self, repeating: 0)
+            for start in stride(from: 0, to: bytes.count, by: 4096) {
+                let page = UnsafeMutableRawBufferPointer(
+                    rebasing: bytes[start..<min(start + 4096, bytes.count)])
+                _ = try? segment.file.readFully(page, at: offset + start)
+            }
+            return bytes.count
+        }
+    }
+}
