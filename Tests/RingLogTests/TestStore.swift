@@ -1,6 +1,7 @@
 // A store in throw-away directories, with small limits, its own clock and a disk that can lie.
 import LinuxIO
 import Synchronization
+import Testing
 import Tracking
 
 @testable import RingLog
@@ -138,9 +139,11 @@ extension RingAppender {
     }
 
     /// Appends records whose payloads ``payload(_:_:)`` makes of their sequences.
-    mutating func appendNumbered(_ count: Int, bytes: Int = 240) -> Bool {
-        for _ in 0..<count where append(payload(lastSequence + 1, bytes)) == nil { return false }
-        return true
+    mutating func appendNumbered(_ count: Int, bytes: Int = 240) {
+        for _ in 0..<count where append(payload(lastSequence + 1, bytes)) == nil {
+            Issue.record("the ring is full at \(lastSequence)")
+            return
+        }
     }
 }
 
