@@ -95,7 +95,7 @@ public struct PeerAddress: Hashable, Sendable, BitwiseCopyable {
     }
 }
 
-/// Calls on sockets. Those of the event loop take and give raw descriptors, which its slab owns.
+/// Calls on sockets; those of the event loop take and give raw descriptors, which its slab owns.
 public enum Socket {
     /// A listening TCP socket, non-blocking, with SO_REUSEADDR and, if asked for, SO_REUSEPORT.
     public static func listen(

@@ -46,7 +46,9 @@ public struct Benchmark {
     /// The server under test gets the first core; the load has the second.
     private func pin(_ process: ChildProcess?) {
         guard let process else { return }
-        try? ChildProcess.start(["taskset", "-a", "-p", "-c", "0", "\(process.id)"], output: "/dev/null").wait()
+        try? ChildProcess.start(
+            ["taskset", "-a", "-p", "-c", "0", "\(process.id)"], output: "/dev/null"
+        ).wait()
     }
 
     private func compareRedirects(
@@ -69,7 +71,8 @@ public struct Benchmark {
             }
         }
         return [
-            "cpu/do-nothing", "process-cpu/do-nothing", "cpu/nginx", "cpu/nginx-log", "rps/do-nothing",
+            "cpu/do-nothing", "process-cpu/do-nothing", "cpu/nginx", "cpu/nginx-log",
+            "rps/do-nothing",
             "rps/nginx",
         ].map { ($0, Ratio.median(ratios[$0] ?? [])) }
     }
@@ -118,7 +121,9 @@ struct LoadSample {
     /// `N requests in …` of wrk's report.
     static func requests(in text: String) throws -> Int {
         for line in text.split(separator: "\n") where line.contains(" requests in ") {
-            if let count = line.split(separator: " ").first.flatMap({ Int($0) }), count > 0 { return count }
+            if let count = line.split(separator: " ").first.flatMap({ Int($0) }), count > 0 {
+                return count
+            }
         }
         throw StackError("no count of requests in: \(text)")
     }
@@ -138,8 +143,11 @@ struct CPUTime {
         for task in try FileSystem.list("/proc/\(process.id)/task") {
             let folder = "/proc/\(process.id)/task/\(task)"
             let name = String(decoding: try FileSystem.read("\(folder)/comm"), as: UTF8.self)
-            let statistics = String(decoding: try FileSystem.read("\(folder)/schedstat"), as: UTF8.self)
-            guard let used = statistics.split(separator: " ").first.flatMap({ Int($0) }) else { continue }
+            let statistics = String(
+                decoding: try FileSystem.read("\(folder)/schedstat"), as: UTF8.self)
+            guard let used = statistics.split(separator: " ").first.flatMap({ Int($0) }) else {
+                continue
+            }
             all += used
             if name.hasPrefix("loop") {
                 loops += used
@@ -172,6 +180,7 @@ struct Ratio: Comparable {
         let middle = ratios.sorted()[ratios.count / 2]
         let thousandths = (middle.numerator * 1000 + middle.denominator / 2) / middle.denominator
         let decimals = String(thousandths % 1000)
-        return "\(thousandths / 1000)." + String(repeating: "0", count: 3 - decimals.count) + decimals
+        return "\(thousandths / 1000)." + String(repeating: "0", count: 3 - decimals.count)
+            + decimals
     }
 }

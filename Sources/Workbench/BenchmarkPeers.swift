@@ -22,7 +22,8 @@ struct BenchmarkPeers {
 
     mutating func start() throws {
         let binary = "\(directory)/do-nothing"
-        let code = try ChildProcess.start(["cc", "-O2", "-o", binary, "\(sources)/do-nothing.c"]).wait()
+        let code = try ChildProcess.start(["cc", "-O2", "-o", binary, "\(sources)/do-nothing.c"])
+            .wait()
         guard code == 0 else { throw StackError("do-nothing.c did not compile") }
         let port = try SocketAddress.freePort()
         let server = try start([binary, "\(port)"], name: "do-nothing")
@@ -38,7 +39,8 @@ struct BenchmarkPeers {
         try FileSystem.makeDirectories(folder, permissions: 0o755)
         var map = ""
         for number in 1...SampleData.links {
-            map += "        /\(SampleData.slug(number)) https://shop.example/products/\(number)?ref=clickd;\n"
+            map +=
+                "        /\(SampleData.slug(number)) https://shop.example/products/\(number)?ref=clickd;\n"
         }
         let text = String(decoding: try FileSystem.read("\(sources)/nginx.conf"), as: UTF8.self)
             .replacing("@DIR@", with: folder).replacing("@LOG@", with: log)
@@ -61,7 +63,9 @@ struct BenchmarkPeers {
         for _ in 0..<500 {
             let path = "/proc/\(master.id)/task/\(master.id)/children"
             let text = String(decoding: (try? FileSystem.read(path)) ?? [], as: UTF8.self)
-            if let id = text.split(separator: " ").first.flatMap({ Int32($0) }) { return ChildProcess(id: id) }
+            if let id = text.split(separator: " ").first.flatMap({ Int32($0) }) {
+                return ChildProcess(id: id)
+            }
             Thread.sleep(microseconds: 10_000)
         }
         throw StackError("nginx started no worker")

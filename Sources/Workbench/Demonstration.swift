@@ -13,12 +13,14 @@ public struct Demonstration {
     ///   - directory: Where everything is kept; relative to the working directory or absolute.
     ///   - port: clickd's port.
     public init(directory: String, port: UInt16) throws {
-        let absolute = directory.hasPrefix("/") ? directory : "\(FileSystem.workingDirectory)/\(directory)"
+        let absolute =
+            directory.hasPrefix("/") ? directory : "\(FileSystem.workingDirectory)/\(directory)"
         do {
             try FileSystem.makeDirectories(absolute, permissions: 0o755)
         } catch { throw StackError("\(absolute) cannot be made: \(error)") }
         let real = FileSystem.realPath(absolute)
-        stack = ServiceStack(directory: real, port: port, cluster: PrivateCluster(directory: "\(real)/postgres"))
+        stack = ServiceStack(
+            directory: real, port: port, cluster: PrivateCluster(directory: "\(real)/postgres"))
     }
 
     /// Runs until TERM or INT; the exit code.
@@ -62,8 +64,14 @@ public struct Demonstration {
         say("clicks: three visits to \(stack.url)/demo, one to \(stack.url)/s2")
         var tokens: [String] = []
         for (slug, agent) in [
-            ("demo?sub1=story", "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15"),
-            ("demo", "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/126.0 Safari/537.36"),
+            (
+                "demo?sub1=story",
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15"
+            ),
+            (
+                "demo",
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/126.0 Safari/537.36"
+            ),
             ("demo", "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"),
             ("s2", "Mozilla/5.0 (X11; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0"),
         ] {
@@ -79,7 +87,8 @@ public struct Demonstration {
         }
         let order = "DEMO-\(SystemClock.wallMicroseconds() / 1000)"
         say("conversion: order \(order), 129.90 USD, signed, for the first click")
-        let command = try stack.expect(stack.clickctl(signing(order: order, token: tokens[0]))).output
+        let command = try stack.expect(stack.clickctl(signing(order: order, token: tokens[0])))
+            .output
         print("  " + (try stack.expect(stack.run(["sh", "-c", command])).output))
         try stack.flush()
         try waitForCommission(of: order)
@@ -111,12 +120,14 @@ public struct Demonstration {
             if rows > 0 { return }
             Thread.sleep(microseconds: 100_000)
         }
-        throw StackError("no commission came of \(order) within 30 s:\n\(stack.tail("attributiond"))")
+        throw StackError(
+            "no commission came of \(order) within 30 s:\n\(stack.tail("attributiond"))")
     }
 
     private func signing(order: String, token: String) -> [String] {
         [
-            "postback", "sign", "--merchant", SampleData.merchant(2), "--order", order, "--amount", "129.90",
+            "postback", "sign", "--merchant", SampleData.merchant(2), "--order", order, "--amount",
+            "129.90",
             "--currency", "USD", "--click", token, "--url", stack.url,
         ]
     }

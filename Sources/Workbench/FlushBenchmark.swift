@@ -31,7 +31,10 @@ struct FlushBenchmark {
         _ = try stack.psql("TRUNCATE clicks_logs", ["-q"])
         stack.cluster.stop()
         let load = try ChildProcess.start(
-            ["wrk", "-t", "1", "-c", "64", "-d", "\(FlushBenchmark.backlogSeconds)s", "\(stack.url)/demo"],
+            [
+                "wrk", "-t", "1", "-c", "64", "-d", "\(FlushBenchmark.backlogSeconds)s",
+                "\(stack.url)/demo",
+            ],
             output: "\(stack.directory)/wrk.txt")
         guard load.wait() == 0 else { throw StackError("wrk failed") }
         let before = try flushed()

@@ -47,7 +47,9 @@ public final class ServiceStack {
     ///   - port: clickd's port.
     ///   - cluster: A server, started or to be started by the caller.
     ///   - database: A database in it.
-    public init(directory: String, port: UInt16, cluster: PrivateCluster, database: String = "clickd") {
+    public init(
+        directory: String, port: UInt16, cluster: PrivateCluster, database: String = "clickd"
+    ) {
         self.directory = directory
         self.port = port
         self.cluster = cluster
@@ -98,7 +100,8 @@ public final class ServiceStack {
         ]
         sections.merge(settings) { $1 }
         let lines = sections.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
-        let text = "# Written by the workbench; config/clickd.yaml explains every key.\n"
+        let text =
+            "# Written by the workbench; config/clickd.yaml explains every key.\n"
             + lines.joined(separator: "\n") + "\n"
         try Array(text.utf8).withUnsafeBytes { try FileSystem.replace(configuration, with: $0) }
     }
@@ -134,7 +137,10 @@ public final class ServiceStack {
     /// Runs SQL with psql and gives what it prints.
     public func psql(_ sql: String, _ options: [String] = ["-At"]) throws -> String {
         let result = try run(
-            [cluster.program("psql"), "-X", "-v", "ON_ERROR_STOP=1", "-d", cluster.dsn(database: database)]
+            [
+                cluster.program("psql"), "-X", "-v", "ON_ERROR_STOP=1", "-d",
+                cluster.dsn(database: database),
+            ]
                 + options + ["-c", sql])
         try expect(result)
         return result.output
@@ -155,7 +161,8 @@ public final class ServiceStack {
     }
 
     /// Starts clickd and waits until it is ready (or only alive, when the database may be away).
-    public func startClickd(waitsForReady: Bool = true, environment: [String: String] = [:]) throws {
+    public func startClickd(waitsForReady: Bool = true, environment: [String: String] = [:]) throws
+    {
         clickd = try start("clickd", environment: environment)
         try wait(for: waitsForReady ? "/readyz" : "/healthz", on: socket, of: "clickd", clickd)
     }
@@ -170,7 +177,10 @@ public final class ServiceStack {
         try FileSystem.makeDirectories("\(directory)/log", permissions: 0o755)
         // The kernel ends the daemon if whoever started it dies without a word.
         return try ChildProcess.start(
-            ["setpriv", "--pdeathsig", "TERM", "\(binaries)/\(name)", "run", "--config", configuration],
+            [
+                "setpriv", "--pdeathsig", "TERM", "\(binaries)/\(name)", "run", "--config",
+                configuration,
+            ],
             environment: environment, output: "\(directory)/log/\(name).log", ownGroup: true)
     }
 
@@ -179,7 +189,9 @@ public final class ServiceStack {
     ) throws {
         for _ in 0..<3000 {
             if let code = process?.poll() {
-                throw StackError("\(name) ended with \(code); \(directory)/log/\(name).log ends with:\n\(tail(name))")
+                throw StackError(
+                    "\(name) ended with \(code); \(directory)/log/\(name).log ends with:\n\(tail(name))"
+                )
             }
             if let answer = try? ask(path, socket: socket), answer.status == 200 { return }
             Thread.sleep(microseconds: 10_000)
@@ -205,7 +217,9 @@ public final class ServiceStack {
     /// Waits until all that was recorded is in PostgreSQL.
     public func flush() throws {
         let answer = try ask("/flush", method: "POST")
-        guard answer.status == 200 else { throw StackError("flush: \(answer.status) \(answer.text)") }
+        guard answer.status == 200 else {
+            throw StackError("flush: \(answer.status) \(answer.text)")
+        }
     }
 
     /// Kills clickd without a word, as a power cut of the process would.

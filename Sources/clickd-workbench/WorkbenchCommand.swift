@@ -11,7 +11,8 @@ struct WorkbenchCommand: ParsableCommand {
 
     struct Run: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Starts PostgreSQL, clickd and attributiond, shows the job, stays up until Ctrl-C.")
+            abstract:
+                "Starts PostgreSQL, clickd and attributiond, shows the job, stays up until Ctrl-C.")
 
         @Option(help: "clickd's port on 127.0.0.1; operations listen at port + 1100 and + 1101.")
         var port: UInt16 = 8080
@@ -32,7 +33,8 @@ struct WorkbenchCommand: ParsableCommand {
     }
 
     struct Bench: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Measures in pairs; prints name and value.")
+        static let configuration = CommandConfiguration(
+            abstract: "Measures in pairs; prints name and value.")
 
         @Option(help: "Where do-nothing.c and nginx.conf are.")
         var directory = "Benchmarks"

@@ -29,9 +29,11 @@ struct FootprintTests {
         try Stacks.with { stack in
             try stack.startClickd()
             let process = try #require(stack.clickd)
-            let text = String(decoding: try FileSystem.read("/proc/\(process.id)/status"), as: UTF8.self)
+            let text = String(
+                decoding: try FileSystem.read("/proc/\(process.id)/status"), as: UTF8.self)
             let line = try #require(text.split(separator: "\n").first { $0.hasPrefix("VmRSS:") })
-            let kibibytes = try #require(line.split(separator: " ").dropFirst().first.flatMap { Int($0) })
+            let kibibytes = try #require(
+                line.split(separator: " ").dropFirst().first.flatMap { Int($0) })
             print("clickd resident: \(kibibytes) KiB")
             #expect(kibibytes <= 25_000_000 / 1024)
         }

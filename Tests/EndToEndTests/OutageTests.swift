@@ -37,18 +37,22 @@ struct OutageTests {
     private func expectRows(of seen: [UInt64], in stack: ServiceStack) throws {
         let file = "\(stack.directory)/seen.txt"
         let text = seen.map { "\($0)\n" }.joined()
-        try Array(text.utf8).withUnsafeBytes { try FileSystem.replace(file, with: $0, permissions: 0o644) }
+        try Array(text.utf8).withUnsafeBytes {
+            try FileSystem.replace(file, with: $0, permissions: 0o644)
+        }
         _ = try stack.psql("CREATE TABLE seen (click_id bigint)", ["-q"])
         _ = try stack.psql("\\copy seen FROM '\(file)'", ["-q"])
         #expect(
             try stack.count(
-                "SELECT count(*) FROM seen s WHERE NOT EXISTS (SELECT 1 FROM clicks_logs c WHERE c.click_id = s.click_id)")
+                "SELECT count(*) FROM seen s WHERE NOT EXISTS (SELECT 1 FROM clicks_logs c WHERE c.click_id = s.click_id)"
+            )
                 == 0)
         #expect(
             try stack.count("SELECT count(*) - count(DISTINCT click_id) FROM clicks_logs") == 0)
         let rows = try stack.count("SELECT count(*) FROM clicks_logs")
         // A redirect that was recorded but cut off on its way is one more row than the client saw.
-        #expect(rows >= seen.count && rows <= seen.count + 8 * 10, "\(rows) rows, \(seen.count) seen")
+        #expect(
+            rows >= seen.count && rows <= seen.count + 8 * 10, "\(rows) rows, \(seen.count) seen")
     }
 
     @Test("With PostgreSQL stopped under load no redirect fails and nothing is lost")
@@ -75,12 +79,16 @@ struct OutageTests {
                 Thread.sleep(microseconds: 500_000)
             }
             #expect(try stack.count("SELECT count(*) FROM clicks_logs") == load.clicks.count)
-            #expect(try stack.count("SELECT count(DISTINCT click_id) FROM clicks_logs") == load.clicks.count)
+            #expect(
+                try stack.count("SELECT count(DISTINCT click_id) FROM clicks_logs")
+                    == load.clicks.count)
             #expect(try stack.statistic("clicks", "dropped") == 0)
         }
     }
 
-    @Test("With PostgreSQL away at start clickd serves from the snapshot, attributiond waits, TERM drains")
+    @Test(
+        "With PostgreSQL away at start clickd serves from the snapshot, attributiond waits, TERM drains"
+    )
     func startWithoutDatabase() throws {
         try Stacks.with(ownCluster: true) { stack in
             try stack.startClickd()
@@ -99,7 +107,9 @@ struct OutageTests {
             try stack.cluster.start()
             try stack.startClickd()
             try stack.flush()
-            #expect(try stack.count("SELECT count(*) FROM clicks_logs WHERE click_id = \(click.id)") == 1)
+            #expect(
+                try stack.count("SELECT count(*) FROM clicks_logs WHERE click_id = \(click.id)")
+                    == 1)
         }
     }
 

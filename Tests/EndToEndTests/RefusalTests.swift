@@ -12,8 +12,10 @@ struct RefusalTests {
         try Stacks.with { stack in
             try stack.startClickd()
             for text in [
-                "GET /demo\r\n\r\n", "GET /demo HTTP/1.1\r\n\r\n", "GET  /demo HTTP/1.1\r\nHost: a\r\n\r\n",
-                "GET /demo HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "GET /demo HTTP/1.1\nHost: a\n\n",
+                "GET /demo\r\n\r\n", "GET /demo HTTP/1.1\r\n\r\n",
+                "GET  /demo HTTP/1.1\r\nHost: a\r\n\r\n",
+                "GET /demo HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+                "GET /demo HTTP/1.1\nHost: a\n\n",
                 "GET /demo HTTP/1.1\r\nHost : a\r\n\r\n", "\u{1}\u{2}\u{3}\r\n\r\n",
                 "POST /postback HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             ] {
@@ -66,7 +68,9 @@ struct RefusalTests {
         }
     }
 
-    @Test("Key and configuration at fault end the start with 77 or 78 and one line that says what to do")
+    @Test(
+        "Key and configuration at fault end the start with 77 or 78 and one line that says what to do"
+    )
     func startRefusals() throws {
         try Stacks.with { stack in
             let clickd = "\(stack.binaries)/clickd"
@@ -83,7 +87,8 @@ struct RefusalTests {
             #expect(result.code == 78, "\(result.output)")
             try FileSystem.remove(key)
             result = try start(stack.configuration)
-            #expect(result.code == 78 && result.output.contains("clickctl key new"), "\(result.output)")
+            #expect(
+                result.code == 78 && result.output.contains("clickctl key new"), "\(result.output)")
             #expect(try start("\(stack.directory)/none.yaml").code == 78)
             let bad = "\(stack.directory)/bad.yaml"
             let text = "node: { id: 128 }\nhttp: { listne: [] }\nring: { bytes: 1KiB }\n"
@@ -104,12 +109,16 @@ struct RefusalTests {
             try stack.startClickd()
             let port = try #require(SocketAddress("127.0.0.1:\(Int(stack.port) + 1100)"))
             var probe = try HTTPProbe(port)
-            #expect(try probe.request("POST", "/flush", headers: ["Connection: close"]).status == 405)
+            #expect(
+                try probe.request("POST", "/flush", headers: ["Connection: close"]).status == 405)
             let stats = try stack.ask("/stats").text
             for name in [
-                "version", "uptime_seconds", "requests", "clicks", "recorded", "flushed", "pending", "dropped",
-                "bots", "conversions", "rejected", "rings", "ring", "head_seq", "spooled_seq", "durable_seq",
-                "flushed_seq", "ring_used_bytes", "spool_used_bytes", "oldest_unflushed_seconds", "links",
+                "version", "uptime_seconds", "requests", "clicks", "recorded", "flushed", "pending",
+                "dropped",
+                "bots", "conversions", "rejected", "rings", "ring", "head_seq", "spooled_seq",
+                "durable_seq",
+                "flushed_seq", "ring_used_bytes", "spool_used_bytes", "oldest_unflushed_seconds",
+                "links",
                 "count", "invalid", "last_sync_age_seconds", "connections", "database", "connected",
                 "last_error", "partitions_ahead",
             ] { #expect(stats.contains("\"\(name)\""), "\(name): \(stats)") }

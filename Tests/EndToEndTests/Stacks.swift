@@ -10,7 +10,7 @@ import Workbench
 enum Stacks {
     private static let number = Atomic<Int>(0)
 
-    /// Runs a body over a fresh stack and cleans up after it. The daemons are the body's to start.
+    /// Runs a body, which starts the daemons itself, over a fresh stack and cleans up after it.
     ///
     /// - Parameters:
     ///   - ownCluster: Whether the test stops PostgreSQL and so needs one of its own.
@@ -23,7 +23,8 @@ enum Stacks {
         let directory = "/var/tmp/clickd-e2e-\(CurrentProcess.id)-\(id)"
         try FileSystem.makeDirectories(directory, permissions: 0o755)
         defer { try? FileSystem.removeTree(directory) }
-        let cluster = ownCluster
+        let cluster =
+            ownCluster
             ? PrivateCluster(directory: "\(directory)/postgres") : try SharedCluster.get()
         if ownCluster { try cluster.start() }
         defer { if ownCluster { cluster.stop() } }
@@ -84,7 +85,8 @@ extension ServiceStack {
         order: String, token: String?, amount: String = "100.00", event: String = "sale"
     ) throws -> ProbeResponse {
         let merchant = SampleData.merchant(2)
-        var body = "{\"merchant_id\":\"\(merchant)\",\"order_id\":\"\(order)\",\"amount\":\"\(amount)\","
+        var body =
+            "{\"merchant_id\":\"\(merchant)\",\"order_id\":\"\(order)\",\"amount\":\"\(amount)\","
         body += "\"currency\":\"USD\",\"event\":\"\(event)\""
         if let token { body += ",\"click_id\":\"\(token)\"" }
         body += "}"
@@ -97,7 +99,8 @@ extension ServiceStack {
     func statistic(_ group: String, _ field: String) throws -> Int {
         let text = try ask("/stats").text
         let start = try #require(text.firstRange(of: "\"\(group)\""), "\(text)")
-        let found = try #require(text[start.upperBound...].firstRange(of: "\"\(field)\":"), "\(text)")
+        let found = try #require(
+            text[start.upperBound...].firstRange(of: "\"\(field)\":"), "\(text)")
         let digits = text[found.upperBound...].drop { $0 == " " }.prefix { $0.isNumber }
         return try #require(Int(digits))
     }

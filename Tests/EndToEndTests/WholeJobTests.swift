@@ -25,8 +25,10 @@ struct WholeJobTests {
                 FROM clicks_logs WHERE click_id = \(click.id)
                 """)
             #expect(
-                row == "mobile|ios|instagram|story|t|blue|partner-7|127.0.0.0|f|t|t|fr-FR|www.instagram.com\n"
-                    || row == "mobile|ios|instagram|story|t|blue|partner-7|127.0.0.0|f|t|t|fr|www.instagram.com\n",
+                row
+                    == "mobile|ios|instagram|story|t|blue|partner-7|127.0.0.0|f|t|t|fr-FR|www.instagram.com\n"
+                    || row
+                        == "mobile|ios|instagram|story|t|blue|partner-7|127.0.0.0|f|t|t|fr|www.instagram.com\n",
                 "\(row)")
             let sales = "FROM sales WHERE order_id = 'A-1'"
             try stack.eventually(1, "SELECT count(*) \(sales) AND status = 'completed'")
@@ -34,13 +36,20 @@ struct WholeJobTests {
             let commission = try stack.psql(
                 "SELECT amount_minor, currency, payable, status FROM commissions")
             #expect(commission == "1948|USD|f|pending\n", "\(commission)")
-            #expect(try stack.count("SELECT count(*) FROM ledger_entries WHERE kind = 'commission'") == 1)
-            #expect(try stack.count("SELECT sum(amount_minor) FROM ledger_entries WHERE kind = 'commission'") == 1948)
+            #expect(
+                try stack.count("SELECT count(*) FROM ledger_entries WHERE kind = 'commission'")
+                    == 1)
+            #expect(
+                try stack.count(
+                    "SELECT sum(amount_minor) FROM ledger_entries WHERE kind = 'commission'")
+                    == 1948)
             let check = try stack.clickctl(["ledger", "check"])
             #expect(check.code == 0, "\(check.output)")
             try stack.eventually(1, "SELECT coalesce(sum(daily_sales), 0) FROM dashboard_stats")
             try stack.eventually(
-                1, "SELECT total_clicks FROM influencer_stats WHERE id = '00000000-0000-4000-8000-000000002002'")
+                1,
+                "SELECT total_clicks FROM influencer_stats WHERE id = '00000000-0000-4000-8000-000000002002'"
+            )
         }
     }
 
@@ -64,7 +73,9 @@ struct WholeJobTests {
             #expect(try stack.count("SELECT count(*) FROM commissions") == 0)
             _ = try stack.psql("INSERT INTO clicks_logs SELECT * FROM aside", ["-q"])
             try stack.eventually(1, "SELECT count(*) FROM commissions")
-            try stack.eventually(1, "SELECT count(*) FROM sales WHERE status = 'completed' AND attribution = 'click'")
+            try stack.eventually(
+                1, "SELECT count(*) FROM sales WHERE status = 'completed' AND attribution = 'click'"
+            )
         }
     }
 
@@ -75,8 +86,10 @@ struct WholeJobTests {
             try stack.startAttributiond()
             let click = try stack.click()
             let merchant = SampleData.merchant(2)
-            let body = "{\"merchant_id\":\"\(merchant)\",\"order_id\":\"C-1\",\"amount\":\"50\",\"currency\":\"USD\",\"click_id\":\"\(click.token)\"}"
-            let lines = stack.signature(of: body, key: try stack.signingKey(merchant: merchant), id: "msg_same")
+            let body =
+                "{\"merchant_id\":\"\(merchant)\",\"order_id\":\"C-1\",\"amount\":\"50\",\"currency\":\"USD\",\"click_id\":\"\(click.token)\"}"
+            let lines = stack.signature(
+                of: body, key: try stack.signingKey(merchant: merchant), id: "msg_same")
             let answers = Answers()
             let address = stack.address
             for connection in 0..<8 {
@@ -84,7 +97,8 @@ struct WholeJobTests {
                     var sent = 0
                     if var probe = try? HTTPProbe(address) {
                         while sent < (connection < 4 ? 13 : 12) {
-                            let answer = try? probe.request("POST", "/v1/conversions", headers: lines, body: body)
+                            let answer = try? probe.request(
+                                "POST", "/v1/conversions", headers: lines, body: body)
                             answers.add(answer.map { "\($0.status) \($0.text)" } ?? "none")
                             sent += 1
                         }
@@ -109,7 +123,8 @@ struct WholeJobTests {
         try Stacks.with { stack in
             try stack.startClickd()
             let slugs = (1...SampleData.links).map { SampleData.slug($0) }
-            let load = LoadGenerator(stack.address, slugs: slugs).run(connections: 16, limit: 20_000)
+            let load = LoadGenerator(stack.address, slugs: slugs).run(
+                connections: 16, limit: 20_000)
             #expect(load.failures == 0 && load.otherAnswers == 0)
             try stack.flush()
             #expect(try stack.count("SELECT count(*) FROM clicks_logs") == load.clicks.count)
@@ -127,12 +142,15 @@ struct WholeJobTests {
             var probe = try HTTPProbe(stack.address)
             #expect(try probe.request("GET", "/fresh").status == 404)
             let added = try stack.clickctl([
-                "link", "add", "--slug", "fresh", "--influencer", "00000000-0000-4000-8000-000000002001",
+                "link", "add", "--slug", "fresh", "--influencer",
+                "00000000-0000-4000-8000-000000002001",
                 "--merchant", SampleData.merchant(1), "--destination", "https://example.com/new",
             ])
             #expect(added.code == 0, "\(added.output)")
             #expect(try waits(&probe, "/fresh", for: 302))
-            _ = try stack.psql("UPDATE trackable_links SET status = 'archived', updated_at = now() WHERE slug = 'fresh'")
+            _ = try stack.psql(
+                "UPDATE trackable_links SET status = 'archived', updated_at = now() WHERE slug = 'fresh'"
+            )
             #expect(try waits(&probe, "/fresh", for: 410))
         }
     }

@@ -123,7 +123,8 @@ struct HouseHabits {
             let next = lines[(index + 1)...].firstIndex { later in
                 later.prefix { $0 == " " }.count == indent && later.contains("func ")
             }
-            if let next, next < end { continue }  // A requirement or one-liner without a body of its own.
+            // A requirement or one-liner has no body of its own.
+            if let next, next < end { continue }
             found.append((String(code.prefix(60)), end - index + 1))
         }
         return found
