@@ -1,6 +1,6 @@
 // `make bench`: clickd against nginx and a server that does nothing, run in turn (ours, theirs, ours,
 // theirs), each line the median of the paired ratios. CPU time is the kernel's own accounting.
-public import LinuxIO
+internal import LinuxIO
 
 /// The comparisons of `Benchmarks/`.
 public struct Benchmark {
@@ -21,12 +21,10 @@ public struct Benchmark {
     /// Measures everything and prints the lines.
     public func run() throws {
         defer { try? FileSystem.removeTree(directory) }
-        let cluster = PrivateCluster(directory: "\(directory)/postgres")
-        try cluster.start()
+        let cluster = try PrivateCluster.start(directory: "\(directory)/postgres")
         defer { cluster.stop() }
         let stack = ServiceStack(
             directory: directory, port: try SocketAddress.freePort(), cluster: cluster)
-        try cluster.createDatabase(stack.database)
         stack.settings["http"] = "{ listen: [\"127.0.0.1:\(stack.port)\"], workers: 1 }"
         stack.settings["log"] = "{ level: error, format: text }"
         try stack.prepare()
@@ -36,7 +34,7 @@ public struct Benchmark {
         defer { peers.stop() }
         try peers.start()
         try stack.startClickd()
-        pin(stack.clickd)
+        try pin(stack.clickd)
         var lines: [(String, String)] = []
         lines += try compareRedirects(stack, peers)
         lines.append(("flush/copy", try FlushBenchmark(stack: stack, pairs: min(pairs, 3)).run()))
@@ -44,9 +42,9 @@ public struct Benchmark {
     }
 
     /// The server under test gets the first core; the load has the second.
-    private func pin(_ process: ChildProcess?) {
+    private func pin(_ process: ChildProcess?) throws {
         guard let process else { return }
-        try? ChildProcess.start(
+        try ChildProcess.start(
             ["taskset", "-a", "-p", "-c", "0", "\(process.id)"], output: "/dev/null"
         ).wait()
     }

@@ -1,5 +1,5 @@
 // The peers of the benchmark: the do-nothing server, nginx with its log off and with it buffered.
-public import LinuxIO
+internal import LinuxIO
 
 /// Servers to compare with, all on the first core.
 struct BenchmarkPeers {

@@ -1,10 +1,11 @@
 // `make run`: everything started in order, the job shown on real input, then kept up until Ctrl-C.
-public import LinuxIO
+internal import LinuxIO
 internal import Tracking
 
 /// Starts the whole product in a directory and proves that it does its job.
 public struct Demonstration {
-    private let stack: ServiceStack
+    private let directory: String
+    private let port: UInt16
     private let started = SystemClock.monotonicNanoseconds()
 
     /// A demonstration over a directory.
@@ -18,20 +19,19 @@ public struct Demonstration {
         do {
             try FileSystem.makeDirectories(absolute, permissions: 0o755)
         } catch { throw StackError("\(absolute) cannot be made: \(error)") }
-        let real = FileSystem.realPath(absolute)
-        stack = ServiceStack(
-            directory: real, port: port, cluster: PrivateCluster(directory: "\(real)/postgres"))
+        self.directory = FileSystem.realPath(absolute)
+        self.port = port
     }
 
     /// Runs until TERM or INT; the exit code.
     public func run() throws -> Int32 {
         Signals.blockAll()
         let signals = try Signals.descriptor()
-        defer { stopAll() }
-        say("PostgreSQL: starting a private cluster in \(stack.cluster.directory)")
-        try stack.cluster.start()
-        try stack.cluster.createDatabase(stack.database)
-        say("schema: migrating")
+        say("PostgreSQL: starting a private cluster")
+        let cluster = try PrivateCluster.start(directory: "\(directory)/postgres")
+        let stack = ServiceStack(directory: directory, port: port, cluster: cluster)
+        defer { stop(stack) }
+        say("schema: migrating \(cluster.dsn())")
         try stack.prepare()
         if try stack.count("SELECT count(*) FROM trackable_links") == 0 {
             say("sample data: 3 merchants, 12 influencers, \(SampleData.links) links")
@@ -43,8 +43,8 @@ public struct Demonstration {
         try stack.startClickd()
         say("attributiond: starting")
         try stack.startAttributiond()
-        try prove()
-        printCommands()
+        try prove(stack)
+        printCommands(stack)
         say("up; Ctrl-C stops all of it")
         while true {
             let signal = try Signals.next(from: signals)
@@ -52,7 +52,7 @@ public struct Demonstration {
         }
     }
 
-    private func stopAll() {
+    private func stop(_ stack: ServiceStack) {
         say("stopping")
         stack.stop()
         stack.cluster.stop()
@@ -60,7 +60,7 @@ public struct Demonstration {
     }
 
     /// Real clicks and a signed conversion through the public port, then the rows that came of them.
-    private func prove() throws {
+    private func prove(_ stack: ServiceStack) throws {
         say("clicks: three visits to \(stack.url)/demo, one to \(stack.url)/s2")
         var tokens: [String] = []
         for (slug, agent) in [
@@ -87,11 +87,13 @@ public struct Demonstration {
         }
         let order = "DEMO-\(SystemClock.wallMicroseconds() / 1000)"
         say("conversion: order \(order), 129.90 USD, signed, for the first click")
-        let command = try stack.expect(stack.clickctl(signing(order: order, token: tokens[0])))
-            .output
+        let command = try stack.expect(
+            stack.clickctl(signing(order: order, token: tokens[0], url: stack.url))
+        )
+        .output
         print("  " + (try stack.expect(stack.run(["sh", "-c", command])).output))
         try stack.flush()
-        try waitForCommission(of: order)
+        try waitForCommission(of: order, in: stack)
         print(
             try stack.psql(
                 """
@@ -109,7 +111,7 @@ public struct Demonstration {
                 """, []))
     }
 
-    private func waitForCommission(of order: String) throws {
+    private func waitForCommission(of order: String, in stack: ServiceStack) throws {
         for _ in 0..<300 {
             let rows = try stack.count(
                 """
@@ -124,15 +126,15 @@ public struct Demonstration {
             "no commission came of \(order) within 30 s:\n\(stack.tail("attributiond"))")
     }
 
-    private func signing(order: String, token: String) -> [String] {
+    private func signing(order: String, token: String, url: String) -> [String] {
         [
             "postback", "sign", "--merchant", SampleData.merchant(2), "--order", order, "--amount",
             "129.90",
-            "--currency", "USD", "--click", token, "--url", stack.url,
+            "--currency", "USD", "--click", token, "--url", url,
         ]
     }
 
-    private func printCommands() {
+    private func printCommands(_ stack: ServiceStack) {
         let clickctl = "\(stack.binaries)/clickctl"
         let configuration = "--config \(stack.configuration)"
         print(

@@ -1,6 +1,6 @@
 // flush/copy: rows a second that the flusher moves from the spool into PostgreSQL, against psql's
 // \copy of the same rows, binary, into a table of the same shape.
-public import LinuxIO
+internal import LinuxIO
 
 /// One backlog, flushed and then copied, in pairs.
 struct FlushBenchmark {

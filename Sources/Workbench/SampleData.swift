@@ -1,6 +1,6 @@
 // The sample platform: 3 merchants, 12 influencers, 1,000 links, their rules and coupons. Identities
 // are fixed so that commands can be pasted; secrets are made anew for each database.
-public import LinuxIO
+internal import LinuxIO
 internal import Tracking
 
 /// A small platform to try the product with.

@@ -138,7 +138,7 @@ public final class ServiceStack {
     public func psql(_ sql: String, _ options: [String] = ["-At"]) throws -> String {
         let result = try run(
             [
-                cluster.program("psql"), "-X", "-v", "ON_ERROR_STOP=1", "-d",
+                "\(PrivateCluster.Limits.binaries)/psql", "-X", "-v", "ON_ERROR_STOP=1", "-d",
                 cluster.dsn(database: database),
             ]
                 + options + ["-c", sql])

@@ -25,12 +25,13 @@ enum Stacks {
         defer { try? FileSystem.removeTree(directory) }
         let cluster =
             ownCluster
-            ? PrivateCluster(directory: "\(directory)/postgres") : try SharedCluster.get()
-        if ownCluster { try cluster.start() }
+            ? try PrivateCluster.start(directory: "\(directory)/postgres")
+            : try TestDatabases.cluster()
         defer { if ownCluster { cluster.stop() } }
+        let database = "e2e_\(id)"
+        try cluster.script("CREATE DATABASE \(database)")
         let stack = ServiceStack(
-            directory: directory, port: try freePort(), cluster: cluster, database: "e2e_\(id)")
-        try cluster.createDatabase(stack.database)
+            directory: directory, port: try freePort(), cluster: cluster, database: database)
         stack.settings = settings
         stack.settings["log"] = "{ level: warning, format: text }"
         try stack.prepare()
