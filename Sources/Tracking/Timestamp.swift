@@ -141,7 +141,8 @@ extension Timestamp: CustomStringConvertible {
 
     /// Parses RFC 3339 text; nil for anything else.
     ///
-    /// A date, `T` or a space, a time, optional decimals, `Z` or an offset. Decimals beyond microseconds are cut; a leap second (`:60`) is refused.
+    /// A date, `T` or a space, a time, optional decimals, `Z` or an offset. Decimals beyond
+    /// microseconds are cut; a leap second (`:60`) is refused.
     public init?(rfc3339 text: UnsafeRawBufferPointer) {
         guard text.count >= 20, text.count <= 40 else { return nil }
         func number(_ range: Range<Int>) -> Int? { decimalDigits(text[range]) }
