@@ -1,1 +1,0 @@
-// EdgeServer: see docs/architecture.md.
