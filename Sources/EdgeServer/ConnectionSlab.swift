@@ -28,6 +28,8 @@ struct Connection: BitwiseCopyable {
     var phase = ConnectionPhase.free
     /// Close when the output has gone.
     var closesAfterOutput = false
+    /// Let the client read before the close, for bytes of its own may still be under way.
+    var lingers = false
     /// Whether epoll knows the descriptor.
     var isWatched = false
     var inputClass = BlockClass.small
@@ -39,6 +41,10 @@ struct Connection: BitwiseCopyable {
     /// Unfinished request bytes, at the block's start.
     var input: UnsafeMutableRawPointer?
     var inputCount: UInt32 = 0
+    /// In phase body: bytes of the head at the block's start.
+    var headBytes: UInt32 = 0
+    /// In phase body: the body's length, or -1 while a chunked one comes.
+    var bodyTotal: Int32 = 0
     /// Bytes thrown away while lingering.
     var discarded: UInt32 = 0
     /// Unsent bytes `outputStart..<outputEnd`.
