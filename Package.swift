@@ -121,7 +121,13 @@ let package = Package(
                 "EdgeServices", "EdgeCore", "RingLog", "Postgres", "Schema", "Tracking",
                 "Workbench", "TLS", "Telemetry", "Configuration",
             ]),
-        tests("EdgeServerTests", ["EdgeServer", "EdgeCore", "RingLog", "Tracking", "TLS"]),
+        .target(name: "CMallocCounter", path: "Tests/CMallocCounter"),
+        tests(
+            "EdgeServerTests",
+            [
+                "EdgeServer", "EdgeCore", "RingLog", "Tracking", "TLS", "Telemetry",
+                "CMallocCounter",
+            ]),
         tests(
             "AttributionServiceTests",
             [

@@ -2,6 +2,7 @@
 internal import EdgeCore
 internal import LinuxIO
 internal import RingLog
+internal import Synchronization
 internal import Telemetry
 internal import Tracking
 
@@ -166,7 +167,7 @@ extension EventLoop {
         case .redirected: .requestsRedirected
         case .notFound: .requestsNotFound
         case .gone: .requestsGone
-        case .fallback: .requestsFallback
+        case .fallback, .domainDefault: .requestsFallback
         case .notLoaded: .requestsNotLoaded
         case .head: .requestsHead
         case .prefetch: .requestsPrefetch

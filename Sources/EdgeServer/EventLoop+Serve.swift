@@ -82,7 +82,7 @@ extension EventLoop {
         if drain.isDraining { head.keepAlive = false }
         let route = Router.route(head, bytes)
         switch route {
-        case .redirect: return redirect(index, route, bytes)
+        case .redirect: return redirect(index, bytes)
         case .pixel, .postback, .conversions: return conversion(index, route, rest)
         default: return fixed(index, route, bytes)
         }
@@ -91,31 +91,33 @@ extension EventLoop {
     /// A click: decided by the engine, recorded in the ring, answered; in this order.
     @inline(__always)
     private mutating func redirect(
-        _ index: Int, _ route: Route, _ bytes: UnsafeRawBufferPointer
+        _ index: Int, _ bytes: UnsafeRawBufferPointer
     ) -> ServeStep {
         // A body on a redirect is not read: the answer is the connection's last.
         let hasBody = head.hasBody
         if hasBody { head.keepAlive = false }
         guard isAdmitted else { return refuse(index, 503) }
-        let target = UnsafeMutableRawBufferPointer(
-            start: sendSlab.baseAddress.unsafelyUnwrapped + pendingOutput,
-            count: sendSlab.count - pendingOutput)
         let record = appender.reserve(bytes: ClickRecord.maximumBytes, priority: .click)
         let peer = slab[index].pointee.peer
-        let answer = answerClick(route, bytes, peer: peer, record: record, response: target)
+        let tables = shared.directory.enter(loop: settings.number)
+        let answer = engine.answer(
+            head, bytes,
+            client: ClientAddress(high: peer.high, low: peer.low, isIPv6: peer.isIPv6),
+            place: ClickPlace(), clock: clock, tables: tables, closing: !head.keepAlive,
+            record: record, response: sendRoom(at: pendingOutput))
+        shared.directory.leave(loop: settings.number)
         if answer.recordBytes > 0 {
-            if record != nil {
-                _ = appender.commit(bytes: answer.recordBytes, kind: RecordKind.click.rawValue)
-                counters.add(.clicksRecorded, 1)
-            } else {
-                counters.add(.clicksDropped, 1)
-            }
+            // In the ring before the first byte of the answer leaves (contract, 7.1).
+            _ = appender.commit(bytes: answer.recordBytes, kind: RecordKind.click.rawValue)
+            counters.add(.clicksRecorded, 1)
         } else if record != nil {
             appender.cancel()
+        } else if answer.isDropped {
+            counters.add(.clicksDropped, 1)
         }
         counters.add(counter(of: answer.outcome), 1)
         pendingOutput += answer.responseBytes
-        if !head.keepAlive { slab[index].pointee.closesAfterOutput = true }
+        if answer.closes { slab[index].pointee.closesAfterOutput = true }
         return hasBody ? .last : .consumed(head.headBytes)
     }
 

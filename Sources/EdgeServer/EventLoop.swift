@@ -66,14 +66,14 @@ struct EventLoop: ~Copyable {
 
     init(
         settings: LoopSettings, shared: LoopShared, counters: CounterBlock,
-        listeners: consuming ListenerSet, appender: consuming RingAppender,
-        idFloorMilliseconds: Int64, ringID: UInt16
-    ) throws(Errno) {
+        epoll: consuming Epoll, listeners: consuming ListenerSet,
+        appender: consuming RingAppender, idFloorMilliseconds: Int64, ringID: UInt16
+    ) {
         self.settings = settings
         self.shared = shared
         self.counters = counters
         limits = settings.limits
-        epoll = try Epoll()
+        self.epoll = epoll
         events = Epoll.EventList(capacity: Limits.eventsPerTurn)
         now = SystemClock.monotonicNanoseconds() / 1000
         slab = ConnectionSlab(capacity: settings.slabCapacity)
@@ -95,9 +95,13 @@ struct EventLoop: ~Copyable {
         intake = ConversionIntake(digests: OpenSSLDigests(), clickKeys: settings.verifyKeys)
         receiveSlab = .allocate(byteCount: Limits.receiveBytes, alignment: 64)
         sendSlab = .allocate(byteCount: Limits.sendBytes, alignment: 64)
-        try epoll.add(appender.durableEventDescriptor, .readable, data: LoopSignal.durable)
         self.appender = appender
         self.listeners = listeners
+    }
+
+    /// Watches the descriptors that are not connections. Once, before the first turn.
+    mutating func begin() throws(Errno) {
+        try epoll.add(appender.durableEventDescriptor, .readable, data: LoopSignal.durable)
         try epoll.add(
             shared.wakeDescriptor(of: settings.number), .readable, data: LoopSignal.wake)
         try watchListeners()
