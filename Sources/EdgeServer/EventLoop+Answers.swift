@@ -45,13 +45,7 @@ extension EventLoop {
         case .favicon:
             status = 204
             options.cacheControl = "public, max-age=86400"
-        case .snippet:
-            status = 200
-            text = TrackingSnippet.script
-            options = ResponseOptions(
-                contentType: "text/javascript; charset=utf-8",
-                cacheControl: "public, max-age=3600",
-                extraLines: "X-Content-Type-Options: nosniff\r\n")
+        case .snippet: return writeSnippet()
         case .options(let allow):
             status = 204
             options.allow = allow.header
@@ -63,6 +57,17 @@ extension EventLoop {
         return FixedResponse.write(
             status: status, text: text, options: options, closing: !head.keepAlive,
             omittingBody: head.method == .head, clock: clock, to: sendRoom(at: pendingOutput))
+    }
+
+    private func writeSnippet() -> Int {
+        let options = ResponseOptions(
+            contentType: "text/javascript; charset=utf-8", cacheControl: "public, max-age=3600",
+            extraLines: "X-Content-Type-Options: nosniff\r\n")
+        return MerchantSnippet.script.withUnsafeBytes { script in
+            FixedResponse.write(
+                status: 200, body: script, options: options, closing: !head.keepAlive,
+                omittingBody: head.method == .head, clock: clock, to: sendRoom(at: pendingOutput))
+        }
     }
 
     /// Judges a conversion, appends its records and writes its answer into the (empty) send slab.
@@ -92,9 +97,9 @@ extension EventLoop {
             max(0, receivedAt.microseconds &- $0.microseconds)  // Two clock readings.
         }
         var verdict = intake.interpret(
-            request, merchants: tables.merchants, merchantDataAge: age ?? .max)
+            request, merchants: tables.merchants, merchantDataAgeMicroseconds: age ?? .max)
         if let message = verdict.message {
-            let answer = shared.messages.withLock { $0.check(message, now: receivedAt) }
+            let answer = shared.messages.withLock { $0.admit(message, at: receivedAt) }
             if answer == .different { verdict = verdict.conflict(request) }
         }
         return record(verdict, isPixel: isPixel)
