@@ -1,5 +1,6 @@
 // Connections as trivially copyable structs in one slab; epoll's 64-bit data names one by index and
 // generation, so that an event of a closed connection is not taken for one of its successor.
+internal import EdgeCore
 internal import LinuxIO
 
 /// What a connection waits for.
@@ -56,7 +57,7 @@ struct Connection: BitwiseCopyable {
     /// The sequence that must be durable before a parked answer leaves.
     var parkedSequence: UInt64 = 0
     /// The state of a chunked body.
-    var chunks = ChunkedBody()
+    var chunks = ChunkedDecoder()
     var peer = PeerAddress()
 
     @inline(__always) var ownsBuffer: Bool { input != nil || output != nil }

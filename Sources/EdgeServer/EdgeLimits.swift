@@ -47,10 +47,6 @@ enum Limits {
     static let parked = 1 << 16
     /// Free blocks of a size that a loop keeps for reuse.
     static let keptBlocks = 64
-    /// Bytes of a chunk's size line, extensions included.
-    static let chunkLineBytes: UInt16 = 256
-    /// Bytes of all trailers.
-    static let trailerBytes: UInt16 = 4096
     /// Microseconds from the start of a drain in which an idle connection may still send a request.
     static let drainGraceMicroseconds: Int64 = 300_000
     /// Microseconds after which a drain leaves what is unfinished.

@@ -46,7 +46,7 @@ extension EventLoop {
         connection.pointee.headBytes = UInt32(truncatingIfNeeded: head.headBytes)
         connection.pointee.bodyTotal =
             head.isChunked ? -1 : Int32(truncatingIfNeeded: head.contentLength)
-        connection.pointee.chunks = ChunkedBody()
+        connection.pointee.chunks = ChunkedDecoder()
         connection.pointee.deadline = now + limits.headerTimeoutMicroseconds
         if received == 0 {
             if head.expectsContinue { pendingOutput += writeContinue(at: pendingOutput) }
@@ -71,26 +71,22 @@ extension EventLoop {
             return completeBody(
                 index, bodyCount: total - headBytes, surplus: total..<filled + received)
         }
-        let area = UnsafeMutableRawBufferPointer(
-            start: input + headBytes, count: filled - headBytes + received)
-        var consumed = 0
-        let progress = connection.pointee.chunks.decode(
-            area, rawStart: filled - headBytes, rawCount: received, limit: limits.bodyBytes,
-            consumed: &consumed)
-        let decoded = Int(connection.pointee.chunks.decodedCount)
-        switch progress {
+        let raw = UnsafeRawBufferPointer(start: input + filled, count: received)
+        let decoded = UnsafeMutableRawBufferPointer(
+            start: input + headBytes, count: limits.bodyBytes)
+        switch connection.pointee.chunks.decode(raw, into: decoded) {
         case .needMore:
-            connection.pointee.inputCount = UInt32(truncatingIfNeeded: headBytes + decoded)
+            let count = headBytes + connection.pointee.chunks.produced
+            connection.pointee.inputCount = UInt32(truncatingIfNeeded: count)
             watch(index, .readable)
         case .complete:
+            let end = filled + connection.pointee.chunks.consumed
             completeBody(
-                index, bodyCount: decoded, surplus: filled + consumed..<filled + received)
-        case .malformed:
+                index, bodyCount: connection.pointee.chunks.produced,
+                surplus: end..<filled + received)
+        case .refused(let status):
             counters.add(.requestsBadRequest, 1)
-            refuseNow(index, 400)
-        case .tooLarge:
-            counters.add(.requestsBadRequest, 1)
-            refuseNow(index, 413)
+            refuseNow(index, status)
         }
     }
 

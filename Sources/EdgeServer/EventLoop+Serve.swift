@@ -32,6 +32,7 @@ extension EventLoop {
             if count == -Socket.wouldBlock { return watch(index, .readable) }
             return close(index)
         }
+        counters.add(.bytesReceived, count)
         guard let input = connection.pointee.input else {
             return serve(index, UnsafeMutableRawBufferPointer(rebasing: receiveSlab[..<count]))
         }
@@ -96,10 +97,12 @@ extension EventLoop {
         // A body on a redirect is not read: the answer is the connection's last.
         let hasBody = head.hasBody
         if hasBody { head.keepAlive = false }
-        guard isAdmitted else { return refuse(index, 503) }
-        let record = appender.reserve(bytes: ClickRecord.maximumBytes, priority: .click)
+        // Before the node is claimed no identity may be minted: as if nothing were loaded.
+        let record =
+            isAdmitted ? appender.reserve(bytes: ClickRecord.maximumBytes, priority: .click) : nil
+        let entered = shared.directory.enter(loop: settings.number)
+        let tables = isAdmitted ? entered : nil
         let peer = slab[index].pointee.peer
-        let tables = shared.directory.enter(loop: settings.number)
         let answer = engine.answer(
             head, bytes,
             client: ClientAddress(high: peer.high, low: peer.low, isIPv6: peer.isIPv6),

@@ -166,7 +166,9 @@ struct EventLoop: ~Copyable {
     }
 
     private mutating func handle(_ index: Int, _ came: Epoll.Events) {
-        let isBroken = !came.isDisjoint(with: [.error, .hangUp])
+        // By bits: an option set's literal is an array where nothing is optimised.
+        let isBroken =
+            came.rawValue & (Epoll.Events.error.rawValue | Epoll.Events.hangUp.rawValue) != 0
         switch slab[index].pointee.phase {
         case .idle, .head, .body: receive(index)
         case .sending: isBroken ? close(index) : continueSending(index)
