@@ -2,7 +2,7 @@
 // together.
 public import EdgeCore
 public import LinuxIO
-internal import RingLog
+public import RingLog
 public import Telemetry
 public import Tracking
 

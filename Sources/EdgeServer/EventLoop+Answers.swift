@@ -82,6 +82,7 @@ extension EventLoop {
             isPixel ? .pixel : route == .postback ? .postback : .conversions
         // The true wall clock, not the carried one: proofs are judged by the world's time.
         let receivedAt = Timestamp(microseconds: SystemClock.wallMicroseconds())
+        if !isAdmitted { isAdmitted = shared.isAdmitted }
         guard isAdmitted, let tables = shared.directory.current else {
             return answerUnrecorded(isPixel)
         }

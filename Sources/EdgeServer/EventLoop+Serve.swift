@@ -97,6 +97,7 @@ extension EventLoop {
         // A body on a redirect is not read: the answer is the connection's last.
         let hasBody = head.hasBody
         if hasBody { head.keepAlive = false }
+        if !isAdmitted { isAdmitted = shared.isAdmitted }
         // Before the node is claimed no identity may be minted: as if nothing were loaded.
         let record =
             isAdmitted ? appender.reserve(bytes: ClickRecord.maximumBytes, priority: .click) : nil
@@ -113,6 +114,7 @@ extension EventLoop {
             // In the ring before the first byte of the answer leaves (contract, 7.1).
             _ = appender.commit(bytes: answer.recordBytes, kind: RecordKind.click.rawValue)
             counters.add(.clicksRecorded, 1)
+            appender.noteLatestIdentity(milliseconds: engine.latestMilliseconds)
         } else if record != nil {
             appender.cancel()
         } else if answer.isDropped {

@@ -149,7 +149,6 @@ struct EventLoop: ~Copyable {
             if listeners.isPaused { try? watchListeners() }
         }
         clock.update(wallMicroseconds: carried.now(boot: boot))
-        if !isAdmitted { isAdmitted = shared.isAdmitted }
     }
 
     private mutating func handleSignal(_ signal: UInt64) {

@@ -19,6 +19,7 @@ enum Known {
     static let influencer = EntityID(high: 0x3333, low: 0x4444)
     static let link = EntityID(high: 0x5555, low: 0x6666)
     static let postbackToken = "a-token-of-enough-bytes"
+    static let signingKey = Array("a signing key of enough bytes".utf8)
 }
 
 /// An edge over a ring and a spool of its own.
@@ -80,6 +81,7 @@ final class EdgeFixture {
         guard let euro = Currency("EUR") else { throw FixtureError(description: "no euro") }
         var merchant = MerchantDefinition(id: Known.merchant, currency: euro)
         merchant.postbackToken = Array(Known.postbackToken.utf8)
+        merchant.signingSecret = Array("whsec_\(Base64.encode(Known.signingKey))".utf8)
         var link = LinkDefinition(
             id: Known.link, merchantID: Known.merchant, influencerID: Known.influencer,
             slug: Array("shoes".utf8), destination: Array("https://shop.example/shoes".utf8))
