@@ -130,7 +130,8 @@ struct ConnectionSlab: ~Copyable {
     /// The index that an event's data names; nil when its connection is gone.
     @inline(__always) func index(_ data: UInt64) -> Int? {
         let index = Int(data & 0xFFFF_FFFF)
-        guard index < highWater, storage[index].generation == UInt32(truncatingIfNeeded: data >> 32),
+        guard index < highWater,
+            storage[index].generation == UInt32(truncatingIfNeeded: data >> 32),
             storage[index].phase != .free
         else { return nil }
         return index

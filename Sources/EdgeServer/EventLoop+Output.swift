@@ -64,7 +64,11 @@ extension EventLoop {
         }
         counters.add(.bytesSent, max(sent, 0))
         connection.pointee.outputStart += UInt32(truncatingIfNeeded: max(sent, 0))
-        if connection.pointee.phase != .sending { awaitReader(index) } else { watch(index, .writable) }
+        if connection.pointee.phase != .sending {
+            awaitReader(index)
+        } else {
+            watch(index, .writable)
+        }
     }
 
     private mutating func afterOutput(_ index: Int) {

@@ -54,7 +54,9 @@ struct TimerWheel: ~Copyable {
         let slot = Int(tick % Int64(TimerWheel.slots))
         let head = heads[slot]
         entries[index] = Entry(next: head, previous: TimerWheel.none, tick: tick)
-        if head != TimerWheel.none { entries[Int(head)].previous = UInt32(truncatingIfNeeded: index) }
+        if head != TimerWheel.none {
+            entries[Int(head)].previous = UInt32(truncatingIfNeeded: index)
+        }
         heads[slot] = UInt32(truncatingIfNeeded: index)
     }
 

@@ -22,7 +22,8 @@ import Testing
         let client = try edge.client()
         let request = get(
             "/shoes?sub1=a%20b&utm_source=news",
-            headers: "User-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept-Language: fr-FR,fr;q=0.9\r\n"
+            headers:
+                "User-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept-Language: fr-FR,fr;q=0.9\r\n"
                 + "Referer: https://www.instagram.com/p/1\r\nAccept: */*\r\n")
         let pipelined = request + request + request
         var calls: UInt64 = 0

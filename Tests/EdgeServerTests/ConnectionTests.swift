@@ -133,7 +133,8 @@ import Testing
                 let three = try edge.client()
                 #expect(try three.response().status == 503)
                 #expect(try three.isClosed())
-                #expect(try two.ask(get("/healthz", headers: "Connection: close\r\n")).status == 200)
+                #expect(
+                    try two.ask(get("/healthz", headers: "Connection: close\r\n")).status == 200)
                 #expect(try two.isClosed())
             }
             let four = try edge.client()

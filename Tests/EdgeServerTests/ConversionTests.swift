@@ -151,7 +151,9 @@ private func form(_ body: String, headers: String) -> String {
                 form("", headers: "Content-Length: 1001\r\nExpect: 100-continue\r\n"),
                 form("", headers: "Content-Length: 999999999999\r\n"),
                 form("3e9\r\n\(long)\r\n0\r\n\r\n", headers: "Transfer-Encoding: chunked\r\n"),
-                form("3E8\r\n\(long.dropFirst())\r\n1\r\n", headers: "Transfer-Encoding: chunked\r\n"),
+                form(
+                    "3E8\r\n\(long.dropFirst())\r\n1\r\n", headers: "Transfer-Encoding: chunked\r\n"
+                ),
             ] {
                 let client = try edge.client()
                 let response = try client.ask(request)
@@ -170,7 +172,8 @@ private func form(_ body: String, headers: String) -> String {
             let body = start + String(repeating: "x", count: (64 << 10) - start.utf8.count)
             let client = try edge.client()
             #expect(
-                try client.ask(form(body, headers: "Content-Length: \(64 << 10)\r\n")).status == 200)
+                try client.ask(form(body, headers: "Content-Length: \(64 << 10)\r\n")).status == 200
+            )
             #expect(try client.ask(get("/healthz")).status == 200)
         }
     }
@@ -227,7 +230,8 @@ private func form(_ body: String, headers: String) -> String {
                     + "webhook-id: msg-1\r\nwebhook-timestamp: \(time)\r\n"
                     + "webhook-signature: v1,\(Base64.encode(mac))\r\n\r\n\(body)"
             }
-            let one = "{\"merchant_id\":\"\(Known.merchant)\",\"order_id\":\"S1\",\"amount\":\"9.00\"}"
+            let one =
+                "{\"merchant_id\":\"\(Known.merchant)\",\"order_id\":\"S1\",\"amount\":\"9.00\"}"
             let other = one.replacing("9.00", with: "8.00")
             for _ in 0..<4 {
                 let first = try edge.client().ask(signed(one))
