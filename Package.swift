@@ -77,13 +77,13 @@ let package = Package(
             "AttributionService",
             [
                 "Attribution", "Tracking", "Postgres", "Schema", "LinuxIO", "Telemetry",
-                "Configuration",
+                "Configuration", logging,
             ]),
         core(
             "OperatorCommands",
             [
-                "Tracking", "EdgeCore", "Attribution", "Postgres", "Schema", "LinuxIO", "TLS",
-                "Telemetry", "Configuration", "RingLog", arguments,
+                "Tracking", "EdgeCore", "Attribution", "AttributionService", "Postgres", "Schema",
+                "LinuxIO", "TLS", "Telemetry", "Configuration", "RingLog", arguments,
             ]),
         core("Workbench", ["LinuxIO", "Tracking"]),
 
@@ -121,13 +121,7 @@ let package = Package(
                 "EdgeServices", "EdgeCore", "RingLog", "Postgres", "Schema", "Tracking",
                 "Workbench", "TLS", "Telemetry", "Configuration",
             ]),
-        .target(name: "CMallocCounter", path: "Tests/CMallocCounter"),
-        tests(
-            "EdgeServerTests",
-            [
-                "EdgeServer", "EdgeCore", "RingLog", "Tracking", "TLS", "Telemetry",
-                "CMallocCounter",
-            ]),
+        tests("EdgeServerTests", ["EdgeServer", "EdgeCore", "RingLog", "Tracking", "TLS"]),
         tests(
             "AttributionServiceTests",
             [

@@ -1,1 +1,0 @@
-// AttributionService: see docs/architecture.md.

@@ -1,0 +1,1 @@
+// GeoIP: see docs/architecture.md.

@@ -1,0 +1,1 @@
+// clickd-workbench: wiring only.
