@@ -72,8 +72,8 @@ public struct DomainDefinition: Sendable {
     }
 }
 
-/// A row of `merchants`, as much of it as the edge needs. Secrets are only here, never in a table that
-/// goes to disk.
+/// A row of `merchants`, as much of it as the edge needs. Secrets are only here, never in a table
+/// that goes to disk.
 public struct MerchantDefinition: Sendable {
     /// The merchant's identity.
     public var id: EntityID
@@ -81,8 +81,8 @@ public struct MerchantDefinition: Sendable {
     public var isSuspended = false
     /// Whether the month's click quota is used up: clicks are marked.
     public var isOverQuota = false
-    /// The parameter that carries the click's token, 1...``LinkLimits/clickParameterBytes`` unreserved
-    /// bytes; anything else counts as `click_id`.
+    /// The parameter that carries the click's token, 1...``LinkLimits/clickParameterBytes``
+    /// unreserved bytes; anything else counts as `click_id`.
     public var clickParameter: [UInt8]
     /// The currency of amounts without one.
     public var currency: Currency

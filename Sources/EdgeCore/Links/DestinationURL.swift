@@ -1,5 +1,5 @@
-// Which URLs a link may lead to: absolute http(s), an ASCII host, nothing that a browser could read as
-// another host than the one written.
+// Which URLs a link may lead to: absolute http(s), an ASCII host, nothing that a browser could read
+// as another host than the one written.
 internal import Tracking
 
 /// Why a URL is refused as a destination.
@@ -73,8 +73,8 @@ struct DestinationAuthority {
         else { throw .badPort }
     }
 
-    /// Letters, digits, `-`, `_`, dots; a name that ends in a number must be a plain IPv4 address, because
-    /// a browser takes it for one (WHATWG URL, "ends in a number checker").
+    /// Letters, digits, `-`, `_`, dots; a name that ends in a number must be a plain IPv4 address,
+    /// because a browser takes it for one (WHATWG URL, "ends in a number checker").
     private static func isName(_ host: [UInt8]) -> Bool {
         guard host.count <= LinkLimits.domainBytes,
             host.allSatisfy({
@@ -87,7 +87,8 @@ struct DestinationAuthority {
             return false
         }
         let isHexadecimal =
-            last.count >= 2 && last.first == 0x30 && ByteScan.lowercase(last[last.startIndex + 1]) == 0x78
+            last.count >= 2 && last.first == 0x30
+            && ByteScan.lowercase(last[last.startIndex + 1]) == 0x78
             && last.dropFirst(2).allSatisfy({ ByteScan.hexadecimal($0) != 0xFF })
         guard isHexadecimal || last.allSatisfy({ $0 &- 0x30 < 10 }) else { return true }
         return isIPv4(labels)

@@ -1,5 +1,5 @@
-// Publication of the tables to the loops: one atomic pointer, reclaimed when every loop has passed an
-// epoch. No lock and no reference counting on the loops.
+// Publication of the tables to the loops: one atomic pointer, reclaimed when every loop has passed
+// an epoch. No lock and no reference counting on the loops.
 internal import Synchronization
 internal import Tracking
 
@@ -47,10 +47,11 @@ public final class EdgeDirectory: @unchecked Sendable {
 
     /// The current tables, pinned until ``leave(loop:)``; nil when nothing was ever published.
     ///
-    /// Orderings: the store of the epoch and the load of the pointer are both sequentially consistent, as
-    /// are the publisher's store of the pointer and its look at the epochs: either the publisher sees this
-    /// loop's older epoch and waits, or this loop sees the new pointer.
-    /// - Precondition: `loop` is one of the directory's, entered by one thread, not entered already.
+    /// Orderings: the store of the epoch and the load of the pointer are both sequentially
+    /// consistent, as are the publisher's store of the pointer and its look at the epochs: either
+    /// the publisher sees this loop's older epoch and waits, or this loop sees the new pointer.
+    /// - Precondition: `loop` is one of the directory's, entered by one thread, not entered
+    ///   already.
     @inline(__always) public func enter(loop: Int) -> UnsafePointer<EdgeTableView>? {
         precondition(loop >= 0 && loop < loops)
         let now = epoch.load(ordering: .acquiring)

@@ -1,4 +1,5 @@
-// All that the loops look things up in, as one immutable unit, and the flat view of it that they see.
+// All that the loops look things up in, as one immutable unit, and the flat view of it that they
+// see.
 public import Tracking
 
 /// The keys of the visitor identity, by day.
@@ -65,8 +66,8 @@ public final class EdgeTables: @unchecked Sendable {
     public let merchants: MerchantDirectory
     /// The keys of the visitor identity.
     public let visitorKeys: VisitorKeys
-    /// When the merchants were last known to be true; what their age is counted from. Nil: they are not
-    /// known at all (a start from the snapshot).
+    /// When the merchants were last known to be true; what their age is counted from. Nil: they are
+    /// not known at all (a start from the snapshot).
     public let merchantsAsOf: Timestamp?
 
     private let states: UnsafeMutablePointer<MerchantState>
@@ -75,8 +76,8 @@ public final class EdgeTables: @unchecked Sendable {
 
     /// Joins the parts.
     ///
-    /// A merchant's `click_param` and flags are taken from `merchants`; from the link table's own copy
-    /// when the directory does not have it.
+    /// A merchant's `click_param` and flags are taken from `merchants`; from the link table's own
+    /// copy when the directory does not have it.
     /// - Complexity: O(merchants of the tables).
     public init(
         links: LinkTable, overlay: LinkTable?, merchants: MerchantDirectory,

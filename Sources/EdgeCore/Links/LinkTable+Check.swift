@@ -2,12 +2,15 @@
 internal import Tracking
 
 extension LinkTableView {
-    /// Whether the checksum holds and every slot leads to a whole record that a look-up finds again.
+    /// Whether the checksum holds and every slot leads to a whole record that a look-up finds
+    /// again.
     func passesFullCheck() -> Bool {
         let body = UnsafeRawBufferPointer(
             start: base + LinkTableLayout.headerBytes,
             count: totalBytes - LinkTableLayout.headerBytes)
-        guard TableChecksum.of(body) == word(at: LinkTableLayout.checksumOffset) else { return false }
+        guard TableChecksum.of(body) == word(at: LinkTableLayout.checksumOffset) else {
+            return false
+        }
         guard domainName(0)?.count == 0 else { return false }
         for index in 0..<domainCount {
             guard let name = domainName(index), domain(named: name) == index else { return false }

@@ -5,15 +5,16 @@ public import Tracking
 ///
 /// `@unchecked Sendable`: the bytes are never written after `init`.
 public final class LinkTable: @unchecked Sendable {
-    /// The whole table, as it goes to disk (docs/formats/link-table.md).
+    /// The whole table, as it goes to disk (docs/formats/link-table.md); valid while the table is
+    /// held, which ``withBytes(_:)`` sees to.
     public let bytes: UnsafeRawBufferPointer
     private let release: (() -> Void)?
     let view: LinkTableView
 
     /// Takes over bytes that begin with a table: a mapped snapshot or its copy.
     ///
-    /// Only the header is checked here, so that the first redirect need not wait; every look-up checks
-    /// its bounds, whatever the bytes say. ``passesFullCheck()`` tells the rest.
+    /// Only the header is checked here, so that the first redirect need not wait; every look-up
+    /// checks its bounds, whatever the bytes say. ``passesFullCheck()`` tells the rest.
     /// - Parameters:
     ///   - bytes: The snapshot; it must stay readable until `release` is called.
     ///   - release: Called once, when the table is no longer used by anyone.
@@ -38,6 +39,14 @@ public final class LinkTable: @unchecked Sendable {
 
     deinit {
         release?()
+    }
+
+    /// Calls `body` with the whole table, as it goes to disk.
+    public func withBytes<Result, Failure: Error>(
+        _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        defer { extendLifetime(self) }
+        return try body(bytes)
     }
 
     /// Links in the table.

@@ -55,7 +55,8 @@ public struct LinkTableBuilder {
         do throws(LinkProblem) {
             let domain = try index(ofDomain: key.domain)
             startRecord(
-                id: .zero, merchant: index(ofMerchant: .zero), influencer: index(ofInfluencer: .zero),
+                id: .zero, merchant: index(ofMerchant: .zero),
+                influencer: index(ofInfluencer: .zero),
                 domain: domain, flags: .removed, slug: key.slug)
         } catch {
             return  // A key that no table can hold hides nothing.
@@ -299,7 +300,8 @@ public struct LinkTableBuilder {
             store(UInt8((state.isSuspended ? 1 : 0) | (state.isOverQuota ? 2 : 0)), entry + 16)
             store(state.parameterBytes, entry + 17)
             withUnsafeBytes(of: state.parameter) { name in
-                UnsafeMutableRawBufferPointer(rebasing: image[(entry + 18)...]).copyMemory(from: name)
+                UnsafeMutableRawBufferPointer(rebasing: image[(entry + 18)...]).copyMemory(
+                    from: name)
             }
         }
         for (index, influencer) in influencers.enumerated() {

@@ -1,5 +1,5 @@
-// Reading a link table in place: plain pointers, every step bounds-checked, so that not even a hostile
-// snapshot can lead outside its bytes. The layout is docs/formats/link-table.md.
+// Reading a link table in place: plain pointers, every step bounds-checked, so that not even a
+// hostile snapshot can lead outside its bytes. The layout is docs/formats/link-table.md.
 internal import Tracking
 
 /// Where things lie in a table's bytes.
@@ -82,7 +82,8 @@ struct LinkTableView {
     let records: Int
     let recordsBytes: Int
 
-    /// Reads a header; nil unless it is whole, of this version, and every section lies in the bytes.
+    /// Reads a header; nil unless it is whole, of this version, and every section lies in the
+    /// bytes.
     init?(_ bytes: UnsafeRawBufferPointer) {
         guard let base = bytes.baseAddress, bytes.count >= LinkTableLayout.headerBytes else {
             return nil
@@ -100,7 +101,8 @@ struct LinkTableView {
             total <= bytes.count
         else { return nil }
         func section(_ offset: Int, size: Int) -> (count: Int, start: Int)? {
-            guard let count = Int(exactly: word(offset)), let start = Int(exactly: word(offset + 8)),
+            guard let count = Int(exactly: word(offset)),
+                let start = Int(exactly: word(offset + 8)),
                 start >= LinkTableLayout.headerBytes, start <= total, count >= 0,
                 count <= (total - start) / size
             else { return nil }
@@ -186,7 +188,8 @@ struct LinkTableView {
     }
 
     /// Bytes of the record section; nil when they do not all lie in it.
-    @inline(__always) private func text(_ offset: UInt64, _ length: Int) -> UnsafeRawBufferPointer? {
+    @inline(__always) private func text(_ offset: UInt64, _ length: Int) -> UnsafeRawBufferPointer?
+    {
         guard let start = Int(exactly: offset), start <= recordsBytes,
             length <= recordsBytes &- start
         else { return nil }

@@ -1,5 +1,5 @@
-// A destination as a small program: bytes to copy and macros to fill in, made once so that answering a
-// click only copies. The layout is docs/formats/link-table.md, "Programs".
+// A destination as a small program: bytes to copy and macros to fill in, made once so that
+// answering a click only copies. The layout is docs/formats/link-table.md, "Programs".
 internal import Tracking
 
 /// What a macro stands for.
@@ -19,7 +19,8 @@ enum MacroCode {
 
     private static let names: [String] =
         [""] + (1...10).map { "sub\($0)" } + [
-            "click_id", "link_id", "slug", "influencer_id", "merchant_id", "country", "device", "os",
+            "click_id", "link_id", "slug", "influencer_id", "merchant_id", "country", "device",
+            "os",
             "language", "referrer_host", "timestamp",
         ]
 
@@ -217,7 +218,8 @@ extension LinkTemplate {
                 literal.append(byte)
             } else {
                 literal += [
-                    0x25, uppercaseHexadecimalDigit(byte >> 4), uppercaseHexadecimalDigit(byte & 15),
+                    0x25, uppercaseHexadecimalDigit(byte >> 4),
+                    uppercaseHexadecimalDigit(byte & 15),
                 ]
             }
             // The length of a literal must fit 16 bits.

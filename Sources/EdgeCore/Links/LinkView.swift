@@ -48,7 +48,9 @@ public struct LinkView {
     /// When it ends.
     public var expiresAt: Timestamp? { fields()?.expiresAt }
     /// The destination as it was given, macros and all.
-    public var destination: [UInt8] { fields().map { LinkTemplate.source(of: $0.destination) } ?? [] }
+    public var destination: [UInt8] {
+        fields().map { LinkTemplate.source(of: $0.destination) } ?? []
+    }
     /// Where an ended link leads.
     public var expiredURL: [UInt8]? { fields()?.expiredURL.map(LinkTemplate.source(of:)) }
     /// Where a link leads that does not work now.

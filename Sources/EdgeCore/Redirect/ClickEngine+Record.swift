@@ -78,7 +78,8 @@ extension ClickEngine {
         _ visit: inout Visit, _ tables: UnsafePointer<EdgeTableView>, _ clock: borrowing LoopClock,
         _ closing: Bool, _ response: UnsafeMutableRawBufferPointer
     ) -> ClickAnswer {
-        guard let program = visit.domainDefault(in: tables), let output = response.baseAddress else {
+        guard let program = visit.domainDefault(in: tables), let output = response.baseAddress
+        else {
             return fixed(.notFound, visit.head, clock, closing, response)
         }
         let closes = closing || !visit.head.keepAlive || visit.head.hasBody

@@ -11,7 +11,8 @@ struct LinkDecision {
     var invalidReason: UInt8
     /// What to say of it: redirected, fallback, notFound or gone.
     var outcome: RedirectOutcome
-    /// Whether ``program`` is the destination, which gets the merchant's parameter and the visitor's own.
+    /// Whether ``program`` is the destination, which gets the merchant's parameter and the
+    /// visitor's own.
     var isDestination: Bool
 
     /// Decides; nil when the record is broken, which only a damaged snapshot can bring about.

@@ -5,8 +5,8 @@ internal import Tracking
 enum TextDecoding {
     private static let replacement: UInt8 = 0x3F
 
-    /// The byte that stands at an index of query text, and where the next one begins. A `%` without two
-    /// digits stands for itself.
+    /// The byte that stands at an index of query text, and where the next one begins. A `%` without
+    /// two digits stands for itself.
     @inline(__always)
     static func next(_ raw: UnsafeRawBufferPointer, _ index: inout Int) -> UInt8 {
         let byte = raw[index]
@@ -70,7 +70,8 @@ enum TextDecoding {
         return seen & ByteScan.tops == 0
     }
 
-    /// Puts `?` in place of NUL and of bytes that are not UTF-8; a sequence that a cut has broken goes.
+    /// Puts `?` in place of NUL and of bytes that are not UTF-8; a sequence that a cut has broken
+    /// goes.
     private static func sanitised(
         _ base: UnsafeMutableRawPointer, _ count: Int, isCut: Bool
     ) -> UnsafeRawBufferPointer {
@@ -90,7 +91,8 @@ enum TextDecoding {
         return UnsafeRawBufferPointer(start: base, count: count)
     }
 
-    /// The length of the UTF-8 sequence at an index; 0 when there is none, -1 when it only breaks off.
+    /// The length of the UTF-8 sequence at an index; 0 when there is none, -1 when it only breaks
+    /// off.
     /// - SeeAlso: The Unicode Standard, table 3-7.
     private static func sequenceLength(_ bytes: UnsafeRawBufferPointer, _ index: Int) -> Int {
         let first = bytes[index]

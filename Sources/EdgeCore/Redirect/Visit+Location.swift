@@ -52,14 +52,22 @@ extension Visit {
         return writer.isFull ? 0 : writer.count
     }
 
-    private static let found302: StaticString =
-        "HTTP/1.1 302 Found\r\nCache-Control: private, no-store\r\nX-Robots-Tag: noindex\r\nContent-Length: 0\r\n"
-    private static let temporary307: StaticString =
-        "HTTP/1.1 307 Temporary Redirect\r\nCache-Control: private, no-store\r\nX-Robots-Tag: noindex\r\nContent-Length: 0\r\n"
-    private static let permanent301: StaticString =
-        "HTTP/1.1 301 Moved Permanently\r\nCache-Control: private, max-age=90\r\nX-Robots-Tag: noindex\r\nContent-Length: 0\r\n"
-    private static let permanent308: StaticString =
-        "HTTP/1.1 308 Permanent Redirect\r\nCache-Control: private, max-age=90\r\nX-Robots-Tag: noindex\r\nContent-Length: 0\r\n"
+    private static let found302: StaticString = """
+        HTTP/1.1 302 Found\r\nCache-Control: private, no-store\r\n\
+        X-Robots-Tag: noindex\r\nContent-Length: 0\r\n
+        """
+    private static let temporary307: StaticString = """
+        HTTP/1.1 307 Temporary Redirect\r\nCache-Control: private, no-store\r\n\
+        X-Robots-Tag: noindex\r\nContent-Length: 0\r\n
+        """
+    private static let permanent301: StaticString = """
+        HTTP/1.1 301 Moved Permanently\r\nCache-Control: private, max-age=90\r\n\
+        X-Robots-Tag: noindex\r\nContent-Length: 0\r\n
+        """
+    private static let permanent308: StaticString = """
+        HTTP/1.1 308 Permanent Redirect\r\nCache-Control: private, max-age=90\r\n\
+        X-Robots-Tag: noindex\r\nContent-Length: 0\r\n
+        """
 
     /// Runs a program; false when it is broken.
     @inline(__always)
@@ -92,7 +100,8 @@ extension Visit {
         return true
     }
 
-    /// Whether a literal may stand in a header: a mapped snapshot is not trusted before its full check.
+    /// Whether a literal may stand in a header: a mapped snapshot is not trusted before its full
+    /// check.
     @inline(__always) private static func isSafe(_ bytes: UnsafeRawBufferPointer) -> Bool {
         guard let base = bytes.baseAddress else { return bytes.count == 0 }
         let text = base.assumingMemoryBound(to: UInt8.self)
@@ -136,7 +145,37 @@ extension Visit {
         case MacroCode.referrerHost:
             if scope != .withoutVisitor { append(referrerHost, isRaw, &writer) }
         case MacroCode.timestamp: writer.append(decimal: UInt64(clamping: now.seconds))
-        default: break  // Device and system have no value yet; unknown ones vanish.
+        case MacroCode.device: writer.append(Visit.word(visitor.device))
+        case MacroCode.operatingSystem: writer.append(Visit.word(visitor.operatingSystem))
+        default: break  // Only a damaged snapshot holds another.
+        }
+    }
+
+    /// What the user agent tells; looked at only for links that ask for it.
+    private var visitor: VisitorDevice {
+        VisitorClassifier.device(userAgent: head.userAgent.slice(of: bytes))
+    }
+
+    private static func word(_ device: DeviceClass) -> StaticString {
+        switch device {
+        case .mobile: "mobile"
+        case .tablet: "tablet"
+        case .desktop: "desktop"
+        case .tv: "tv"
+        case .bot: "bot"
+        case .other: "other"
+        }
+    }
+
+    private static func word(_ system: OperatingSystem) -> StaticString {
+        switch system {
+        case .ios: "ios"
+        case .android: "android"
+        case .windows: "windows"
+        case .macos: "macos"
+        case .linux: "linux"
+        case .chromeos: "chromeos"
+        case .other: "other"
         }
     }
 

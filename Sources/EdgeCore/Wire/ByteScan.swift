@@ -1,4 +1,5 @@
-// Looking at bytes: character classes, eight bytes at a time where that pays, comparisons without case.
+// Looking at bytes: character classes, eight bytes at a time where that pays, comparisons without
+// case.
 internal import Tracking
 
 /// A pointer to bytes that the caller has bounds-checked.
@@ -12,7 +13,8 @@ enum ByteScan {
     /// Eight bytes, the first in the low bits.
     @inline(__always) static func word(_ bytes: Bytes, _ index: Int) -> UInt64 {
         UInt64(
-            littleEndian: UnsafeRawPointer(bytes).loadUnaligned(fromByteOffset: index, as: UInt64.self))
+            littleEndian: UnsafeRawPointer(bytes).loadUnaligned(
+                fromByteOffset: index, as: UInt64.self))
     }
 
     /// The top bit of each byte that is zero; above the first true one there may be false ones.
@@ -25,7 +27,8 @@ enum ByteScan {
         (word &- ones &* bound) & ~word & tops
     }
 
-    /// The first byte of a field value that ends or breaks it: a control character but HTAB, or DEL.
+    /// The first byte of a field value that ends or breaks it: a control character but HTAB, or
+    /// DEL.
     /// - Returns: Its index, or `end`.
     @inline(__always) static func endOfValue(_ bytes: Bytes, from start: Int, to end: Int) -> Int {
         var index = start
@@ -48,7 +51,8 @@ enum ByteScan {
         return end
     }
 
-    /// The first byte that is no plain target byte: a space or control, `#`, `?`, DEL or beyond ASCII.
+    /// The first byte that is no plain target byte: a space or control, `#`, `?`, DEL or beyond
+    /// ASCII.
     /// - Returns: Its index, or `end`.
     @inline(__always) static func endOfTarget(_ bytes: Bytes, from start: Int, to end: Int) -> Int {
         var index = start

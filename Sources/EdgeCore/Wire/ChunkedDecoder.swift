@@ -35,8 +35,8 @@ public struct ChunkedDecoder: BitwiseCopyable, Sendable {
     ///
     /// - Parameters:
     ///   - input: The bytes behind those that earlier calls have consumed.
-    ///   - output: The same memory in each call; its size bounds the body. It may overlap the input when
-    ///     it does not begin behind it: decoding never gets ahead of reading.
+    ///   - output: The same memory in each call; its size bounds the body. It may overlap the input
+    ///     when it does not begin behind it: decoding never gets ahead of reading.
     /// - Complexity: O(n); no allocation.
     public mutating func decode(
         _ input: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer

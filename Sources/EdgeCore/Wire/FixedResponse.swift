@@ -67,7 +67,8 @@ public enum FixedResponse {
         }
         writer.append(options.extraLines)
         if closing { writer.append("Connection: close\r\n") }
-        if status != 204, status >= 200 {  // RFC 9110, 8.6: neither 1xx nor 204 has a Content-Length.
+        // RFC 9110, 8.6: neither 1xx nor 204 has a Content-Length.
+        if status != 204, status >= 200 {
             writer.append("Content-Length: ")
             writer.append(decimal: UInt64(body.count))
             writer.append("\r\n")

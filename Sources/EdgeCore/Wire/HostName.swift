@@ -52,7 +52,8 @@ public enum HostName {
     }
 
     /// Whether two authorities name the same host and port, a scheme's default port being none.
-    static func isSame(_ bytes: Bytes, _ one: ByteRange, _ other: ByteRange, isHTTPS: Bool) -> Bool {
+    static func isSame(_ bytes: Bytes, _ one: ByteRange, _ other: ByteRange, isHTTPS: Bool) -> Bool
+    {
         let left = withoutDefaultPort(bytes, one, isHTTPS)
         let right = withoutDefaultPort(bytes, other, isHTTPS)
         guard left == right else { return false }
@@ -65,7 +66,9 @@ public enum HostName {
         return true
     }
 
-    private static func withoutDefaultPort(_ bytes: Bytes, _ host: ByteRange, _ isHTTPS: Bool) -> Int {
+    private static func withoutDefaultPort(_ bytes: Bytes, _ host: ByteRange, _ isHTTPS: Bool)
+        -> Int
+    {
         let text = UnsafeRawBufferPointer(start: bytes + Int(host.offset), count: Int(host.count))
         let port: StaticString = isHTTPS ? ":443" : ":80"
         let length = port.utf8CodeUnitCount

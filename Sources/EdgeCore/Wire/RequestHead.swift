@@ -1,4 +1,5 @@
-// What the parser finds in a request's head: numbers and ranges into the request's bytes, no copies.
+// What the parser finds in a request's head: numbers and ranges into the request's bytes, no
+// copies.
 internal import Tracking
 
 /// A range of the request's bytes.
@@ -17,7 +18,8 @@ public struct ByteRange: BitwiseCopyable, Sendable, Equatable {
         self.count = count
     }
 
-    /// A range from one position to another; positions are below ``WireLimits/headBytes``'s ceiling.
+    /// A range from one position to another; positions are below ``WireLimits/headBytes``'s
+    /// ceiling.
     @inline(__always) init(_ start: Int, _ end: Int) {
         offset = UInt32(truncatingIfNeeded: start)
         count = UInt32(truncatingIfNeeded: end &- start)

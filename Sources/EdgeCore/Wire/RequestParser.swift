@@ -1,20 +1,21 @@
-// The HTTP/1.1 request head, strict by RFC 9112: one pass over bytes, no state, no allocation. The same
-// bytes give the same result however they were split, because each call starts at the first of them.
+// The HTTP/1.1 request head, strict by RFC 9112: one pass over bytes, no state, no allocation. The
+// same bytes give the same result however they were split, because each call starts at the first of
+// them.
 internal import Tracking
 
 /// Parses request heads.
 ///
-/// Everything that two parsers could read differently is refused (contract, 7.6): bare CR, LF and NUL,
-/// folded lines, a space before a colon, no or several Host, Content-Length with Transfer-Encoding, and
-/// so on. After a refusal no later byte of the connection may be parsed.
+/// Everything that two parsers could read differently is refused (contract, 7.6): bare CR, LF and
+/// NUL, folded lines, a space before a colon, no or several Host, Content-Length with
+/// Transfer-Encoding, and so on. After a refusal no later byte of the connection may be parsed.
 /// - SeeAlso: RFC 9112, 2.2, 3, 5, 6, 11.2.
 public enum RequestParser {
     /// Parses the head at the start of `bytes`.
     ///
     /// - Parameters:
     ///   - bytes: All that has come of the request so far, and maybe of the next ones.
-    ///   - limit: `limits.header_bytes`: a head of more bytes is 431, or 414 when its first line alone
-    ///     is longer; at most ``WireLimits/headBytes``.
+    ///   - limit: `limits.header_bytes`: a head of more bytes is 431, or 414 when its first line
+    ///     alone is longer; at most ``WireLimits/headBytes``.
     ///   - head: Filled when the result is complete, undefined otherwise.
     /// - Complexity: O(n); no allocation.
     public static func parse(
@@ -205,7 +206,8 @@ struct HeadScan {
             offset &+= 1
         }
         guard end &- index >= 10 else {
-            return available == 8 && end &- index == 9 && bytes[index &+ 8] != HeadScan.carriageReturn
+            return available == 8 && end &- index == 9
+                && bytes[index &+ 8] != HeadScan.carriageReturn
                 ? HeadScan.malformed : .needMore
         }
         guard bytes[index &+ 8] == HeadScan.carriageReturn, bytes[index &+ 9] == HeadScan.lineFeed

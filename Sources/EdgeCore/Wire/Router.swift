@@ -3,8 +3,8 @@ internal import Tracking
 
 /// What a request asks for.
 public enum Route: Equatable, Sendable {
-    /// A link: `GET` or `HEAD` of anything that is not below. The range is the path without its slash,
-    /// still percent-encoded and maybe no slug at all.
+    /// A link: `GET` or `HEAD` of anything that is not below. The range is the path without its
+    /// slash, still percent-encoded and maybe no slug at all.
     case redirect(slug: ByteRange)
     /// `GET /pixel.gif`.
     case pixel
@@ -76,7 +76,8 @@ public enum Router {
         }
     }
 
-    /// The reserved names (contract, 3) are told by their first bytes before anything else is compared.
+    /// The reserved names (contract, 3) are told by their first bytes before anything else is
+    /// compared.
     @inline(__always)
     private static func resource(
         _ path: UnsafeRawBufferPointer, _ range: ByteRange

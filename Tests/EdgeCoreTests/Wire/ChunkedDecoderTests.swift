@@ -1,0 +1,77 @@
+// Chunked bodies: every split gives the same body, every fault is refused, nothing outgrows its
+// memory.
+import EdgeCore
+import Testing
+import Tracking
+
+@Suite("Chunked bodies")
+struct ChunkedDecoderTests {
+    /// Decodes in pieces of one size; the verdict, the body and the bytes taken.
+    private func decode(
+        _ text: String, pieces: Int, room: Int = 64
+    ) -> (verdict: ChunkedProgress, body: String, taken: Int) {
+        let bytes = Array(text.utf8)
+        var output = [UInt8](repeating: 0, count: room)
+        var decoder = ChunkedDecoder()
+        var verdict = ChunkedProgress.needMore
+        var taken = 0
+        while taken < bytes.count, verdict == .needMore {
+            let piece = Array(bytes[taken..<min(taken + pieces, bytes.count)])
+            verdict = piece.withUnsafeBytes { input in
+                output.withUnsafeMutableBytes { decoder.decode(input, into: $0) }
+            }
+            taken += decoder.consumed
+        }
+        return (verdict, String(decoding: output[..<decoder.produced], as: UTF8.self), taken)
+    }
+
+    static let good: [(String, String)] = [
+        ("0\r\n\r\n", ""), ("5\r\nhello\r\n0\r\n\r\n", "hello"),
+        ("5;a=b\r\nhello\r\n06\r\n world\r\n000\r\n\r\n", "hello world"),
+        ("a\r\n0123456789\r\nA;x\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n", "01234567890123456789"),
+    ]
+
+    @Test("Whole bodies come out, however they are split", arguments: good)
+    func bodies(_ text: String, _ body: String) {
+        for pieces in 1...text.utf8.count {
+            let result = decode(text + "GET", pieces: pieces)
+            #expect(result.verdict == .complete)
+            #expect(result.body == body)
+            #expect(result.taken == text.utf8.count)
+        }
+    }
+
+    static let bad = [
+        "\r\n", "x\r\n", "-1\r\n", "0x5\r\n", " 5\r\nhello\r\n", "5 \r\nhello\r\n", "5\nhello",
+        "5\r\nhello0\r\n", "5\r\nhello\n0\r\n\r\n", "5\r\nhelloX\r\n", "5\rhello", "000000005\r\n",
+        "5;\0\r\n", "0\r\n x\r\n\r\n", "0\r\n\n", "0\r\nA: \u{1}\r\n\r\n",
+        "5;" + String(repeating: "x", count: 300) + "\r\n",
+        "0\r\nA: " + String(repeating: "x", count: 5000) + "\r\n\r\n",
+    ]
+
+    @Test("A fault in the framing is 400, however it is split", arguments: bad)
+    func faults(_ text: String) {
+        for pieces in [1, 2, 3, 7, text.utf8.count] {
+            #expect(decode(text, pieces: pieces).verdict == .refused(status: 400))
+        }
+    }
+
+    @Test("A body larger than its memory is 413, as soon as it is announced")
+    func tooLarge() {
+        #expect(
+            decode("5\r\nhello\r\n0\r\n\r\n", pieces: 1, room: 4).verdict == .refused(status: 413))
+        #expect(decode("FFFFFFFF\r\n", pieces: 99, room: 64).verdict == .refused(status: 413))
+        #expect(decode("5\r\nhello\r\n0\r\n\r\n", pieces: 1, room: 5).verdict == .complete)
+    }
+
+    @Test("Random input never traps")
+    func fuzz() {
+        var random = SeededRandom(state: 7)
+        let alphabet = Array("0123af;\r\n\r\n :x".utf8)
+        for _ in 0..<5000 {
+            let bytes = (0..<40).map { _ in alphabet.randomElement(using: &random) ?? 0 }
+            let text = String(decoding: bytes, as: UTF8.self)
+            #expect(decode(text, pieces: 1).verdict == decode(text, pieces: 40).verdict)
+        }
+    }
+}

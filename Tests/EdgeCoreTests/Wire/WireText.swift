@@ -1,0 +1,56 @@
+// Requests as text for the wire tests, and what the parser makes of them.
+import EdgeCore
+import LinuxIO
+import Tracking
+
+/// Texts as bytes and back.
+enum WireText {
+    /// The verdict on a whole input, and the head when there is one.
+    static func parse(_ bytes: [UInt8], limit: Int = 16_384) -> (RequestParse, RequestHead) {
+        var head = RequestHead()
+        let verdict = bytes.withUnsafeBytes { RequestParser.parse($0, limit: limit, into: &head) }
+        return (verdict, head)
+    }
+
+    /// The verdict on a text.
+    static func parse(_ text: String, limit: Int = 16_384) -> (RequestParse, RequestHead) {
+        parse(Array(text.utf8), limit: limit)
+    }
+
+    /// A field of a parsed text.
+    static func field(_ range: ByteRange, of text: String) -> String {
+        Array(text.utf8).withUnsafeBytes { String(decoding: range.slice(of: $0), as: UTF8.self) }
+    }
+
+    /// The corpora's folder, when there is one.
+    static let corpora: String? = {
+        let folder = CurrentProcess.environment("CLICKD_CORPORA") ?? "../shared/corpora"
+        return FileSystem.exists(folder) ? folder : nil
+    }()
+
+    /// The bytes of a corpus file; empty when it cannot be read.
+    static func corpus(_ path: String) -> [UInt8] {
+        guard let corpora, let file = try? FileDescriptor.open("\(corpora)/\(path)", [.read]) else {
+            return []
+        }
+        var bytes: [UInt8] = []
+        var block = [UInt8](repeating: 0, count: 65_536)
+        while let count = try? block.withUnsafeMutableBytes({ try file.read(into: $0) }), count > 0
+        {
+            bytes += block[..<count]
+        }
+        return bytes
+    }
+}
+
+/// A small repeatable generator (SplitMix64), so that a failing run can be run again.
+struct SeededRandom: RandomNumberGenerator {
+    var state: UInt64
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var mixed = state
+        mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
+        mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
+        return mixed ^ mixed >> 31
+    }
+}
