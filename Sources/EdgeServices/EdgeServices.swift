@@ -1,1 +1,0 @@
-// EdgeServices: see docs/architecture.md.

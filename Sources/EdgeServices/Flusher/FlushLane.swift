@@ -1,0 +1,203 @@
+// One stream of one ring on its way to its cursor: gathering, attempts, positions.
+internal import Tracking
+
+/// The state of one lane; owned by the flusher's thread.
+final class FlushLane {
+    /// Which cursor it moves.
+    let id: LaneID
+    /// Its ring.
+    let ring: any RecordRing
+    private let tail: any RecordTail
+    private let maximumRecords: Int
+
+    /// `next_seq` as committed; 0 until it is known.
+    private(set) var cursor: UInt64 = 0
+    /// Records gathered and not committed.
+    private(set) var records: ArraySlice<PendingRecord> = []
+    private var gatheredBytes = 0
+    private var gatheredAt: Int64 = 0
+    private var machine = FlushMachine()
+    private var attempted: (old: UInt64, new: UInt64)?
+    /// What to do next.
+    private(set) var action: FlushMachine.Action = .done
+    /// The watermark's readings.
+    private(set) var watermark = WatermarkClock()
+    /// Monotonic microseconds before which the lane rests, after drift.
+    private(set) var pausedUntil: Int64 = 0
+    /// The refusal of the last attempt, for the quarantine.
+    private(set) var refusal: FlushFailure?
+    /// A higher epoch has the cursor.
+    private(set) var isFenced = false
+    /// The ring is retired and its cursor says so.
+    var isComplete = false
+
+    /// A lane over a ring's stream.
+    init(_ ring: any RecordRing, _ stream: RecordStream, batchRows: Int) {
+        id = LaneID(ring: ring.ringID, ringUUID: ring.ringUUID, stream: stream)
+        self.ring = ring
+        tail = ring.makeTail(from: 1)
+        let limit =
+            stream == .clicks
+            ? FlusherLimits.maximumBatchRows : FlusherLimits.maximumConversionBatch
+        maximumRecords = max(1, min(batchRows, limit))
+    }
+
+    // MARK: - Gathering
+
+    /// Reads what is durable, up to a batch.
+    ///
+    /// Nothing is read before the cursor is known.
+    /// - Parameter now: Monotonic microseconds.
+    func gather(now: Int64) {
+        guard cursor > 0, !isFenced, attempted == nil, machine.remaining == 0 else { return }
+        if records.isEmpty { gatheredAt = now }
+        while !isFull, let record = tail.next() {
+            guard (record.kind == RecordKind.click.rawValue) == (id.stream == .clicks) else {
+                continue
+            }
+            records.append(record)
+            gatheredBytes += record.payload.count
+        }
+        if records.isEmpty { tail.release() }
+    }
+
+    /// Whether a batch is full.
+    var isFull: Bool {
+        records.count >= maximumRecords || gatheredBytes >= FlusherLimits.maximumBatchBytes
+    }
+
+    /// Whether it is time to write.
+    func isReady(now: Int64, delay: Int64, atOnce: Bool) -> Bool {
+        guard cursor > 0, !isFenced, now >= pausedUntil, !records.isEmpty else { return false }
+        return atOnce || isFull || machine.remaining > 0 || now - gatheredAt >= delay
+    }
+
+    /// The last sequence such that all of this stream through it is committed.
+    var through: UInt64 {
+        let next = records.isEmpty ? max(cursor, cursor > 0 ? tail.nextSequence : 0) : cursor
+        return next > 0 ? next - 1 : 0
+    }
+
+    /// Losses met while reading.
+    func takeLosses() -> [LostRecords] { tail.takeLosses() }
+
+    // MARK: - Attempts
+
+    /// The action to go on with: a new batch's first, or what was left.
+    func begin() -> FlushMachine.Action {
+        // A merchant's message can be poison; a click cannot, so clicks wait for the schema's
+        // repair.
+        if pausedUntil > 0, id.stream == .conversions { machine.forgive() }
+        pausedUntil = 0
+        action = machine.remaining > 0 ? machine.next() : machine.begin(records: records.count)
+        return action
+    }
+
+    /// Where the first `count` records move the cursor.
+    func move(_ count: Int) -> CursorMove {
+        let next: UInt64
+        if count >= records.count {
+            next = max(cursor, tail.nextSequence)
+        } else {
+            // The record behind the last one written is still to come.
+            next = records[records.startIndex + max(0, count - 1)].sequence + 1
+        }
+        attempted = (cursor, next)
+        return CursorMove(
+            lane: id, epoch: ring.epoch, old: cursor, new: next,
+            watermark: watermark.time(through: next - 1))
+    }
+
+    /// The first `count` records.
+    func first(_ count: Int) -> ArraySlice<PendingRecord> { records.prefix(count) }
+
+    /// The action under way is committed.
+    func committed() -> FlushMachine.Action {
+        settle(machine.underWay)
+        action = machine.event(.committed)
+        return action
+    }
+
+    /// The action under way failed.
+    func failed(_ failure: FlushFailure, now: Int64) -> FlushMachine.Action {
+        if failure.kind == .poisoned { refusal = failure }
+        action = machine.event(failure.event)
+        if action == .drift {
+            pausedUntil = now + FlusherLimits.driftPauseMicroseconds
+            attempted = nil
+        } else if case .attempt = action {
+            attempted = nil
+        }
+        return action
+    }
+
+    private func settle(_ count: Int) {
+        if let attempted { cursor = attempted.new }
+        attempted = nil
+        records = records.dropFirst(count)
+        if records.isEmpty { clear() }
+        publish()
+    }
+
+    private func clear() {
+        records = []
+        gatheredBytes = 0
+        tail.release()
+    }
+
+    private func publish() {
+        watermark.commit(through: through)
+        if cursor > 0 { ring.setFlushed(id.stream, through: cursor - 1) }
+    }
+
+    // MARK: - Positions
+
+    /// Takes in what the database holds: at the start, after a lost connection, after a conflict.
+    func adopt(_ state: CursorState) {
+        guard state.epoch <= ring.epoch else {
+            isFenced = true
+            return
+        }
+        guard cursor > 0 else { return seek(to: state.nextSequence) }
+        let attempt = attempted ?? (cursor, cursor)
+        let count = machine.underWay
+        switch machine.resolve(next: state.nextSequence, old: attempt.old, new: attempt.new) {
+        case .committed: settle(count)
+        case .again: attempted = nil
+        case .moved(let next): seek(to: next)
+        }
+    }
+
+    private func seek(to next: UInt64) {
+        machine.abandon()
+        attempted = nil
+        cursor = max(1, next)
+        records = []
+        gatheredBytes = 0
+        tail.seek(to: cursor)
+        watermark = WatermarkClock()
+        ring.setFlushed(id.stream, through: cursor - 1)  // Down too, after a failover.
+    }
+
+    /// Someone else has the ring.
+    func fence() { isFenced = true }
+
+    // MARK: - Idle
+
+    /// Reads clock and head for the watermark.
+    func observe(clock: Timestamp) { watermark.observe(time: clock, head: ring.headSequence) }
+
+    /// The move over what holds no record of this stream; nil while records wait.
+    var idleMove: CursorMove? {
+        guard cursor > 0, !isFenced, records.isEmpty else { return nil }
+        return CursorMove(
+            lane: id, epoch: ring.epoch, old: cursor, new: through + 1,
+            watermark: watermark.time(through: through))
+    }
+
+    /// An idle move is committed.
+    func advanced(_ move: CursorMove) {
+        cursor = move.new
+        publish()
+    }
+}

@@ -1,0 +1,47 @@
+// Where the flusher's records come from: the seam between its decisions and ring and spool.
+internal import Tracking
+
+/// A span of sequences that will never be read.
+struct LostRecords: Equatable, Sendable {
+    /// The first of them.
+    var first: UInt64
+    /// The last of them.
+    var last: UInt64
+    /// Why.
+    var cause: String
+}
+
+/// One ring's durable records, in order; used by one thread.
+protocol RecordTail: AnyObject {
+    /// The next durable record; nil at the durable end. Its bytes live until ``release()`` or
+    /// ``seek(to:)``.
+    func next() -> PendingRecord?
+    /// The sequence that ``next()`` looks for.
+    var nextSequence: UInt64 { get }
+    /// Reads on from a sequence; forgets what was read.
+    func seek(to sequence: UInt64)
+    /// The records read so far are no longer needed.
+    func release()
+    /// Losses met since the last call.
+    func takeLosses() -> [LostRecords]
+}
+
+/// One ring as the flusher sees it.
+protocol RecordRing: AnyObject {
+    /// The ring's number in the fleet.
+    var ringID: UInt16 { get }
+    /// Its own identity.
+    var ringUUID: EntityID { get }
+    /// Raised at each open.
+    var epoch: UInt64 { get }
+    /// No loop writes to it any more.
+    var isRetired: Bool { get }
+    /// The last sequence that was written.
+    var headSequence: UInt64 { get }
+    /// Losses that recovery found.
+    var recoveredLosses: [LostRecords] { get }
+    /// A reader from a sequence on.
+    func makeTail(from sequence: UInt64) -> any RecordTail
+    /// All records of a stream through a sequence are committed: their space may be used again.
+    func setFlushed(_ stream: RecordStream, through sequence: UInt64)
+}

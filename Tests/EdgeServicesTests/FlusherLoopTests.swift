@@ -1,0 +1,287 @@
+// The flusher's rounds against rings and a database in memory, with every fault at every place.
+import Testing
+import Tracking
+
+@testable import EdgeServices
+
+@Suite("Flusher rounds")
+struct FlusherLoopTests {
+    private func makeLoop(
+        _ rings: [FakeRing], _ database: FakeDatabase, _ time: FakeTime, batchRows: Int = 10
+    ) -> FlusherLoop {
+        FlusherLoop(
+            rings: rings, database: database,
+            identity: NodeIdentity(
+                node: 0, spoolUUID: .zero, machine: "test", keyFingerprint: "k"),
+            options: FlusherOptions(
+                dsn: "", batchRows: batchRows, node: 0, keyFingerprint: "k", machine: "test"),
+            clock: time.clock, markClaimed: {})
+    }
+
+    private func lane(_ ring: FakeRing, _ stream: RecordStream) -> LaneID {
+        LaneID(ring: ring.ringID, ringUUID: ring.ringUUID, stream: stream)
+    }
+
+    @Test("Each stream goes to its own cursor, and both cursors reach the head")
+    func streams() {
+        let ring = FakeRing()
+        for index in 0..<25 { ring.append(index % 5 == 0 ? .conversion : .click, [1]) }
+        let database = FakeDatabase()
+        let time = FakeTime()
+        let loop = makeLoop([ring], database, time)
+        for _ in 0..<4 { _ = loop.round(atOnce: true) }
+        #expect(loop.isFlushed(through: loop.heads))
+        let clicks = lane(ring, .clicks)
+        let conversions = lane(ring, .conversions)
+        #expect(database.contents.rows[clicks]?.count == 20)
+        #expect(database.contents.rows[conversions] == [1, 6, 11, 16, 21])
+        #expect(database.contents.cursors[clicks]?.nextSequence == 26)
+        #expect(database.contents.cursors[conversions]?.nextSequence == 26)
+        #expect(ring.flushed[.clicks] == 25)
+        #expect(ring.flushed[.conversions] == 25)
+        #expect(loop.status.clicksFlushed == 20)
+        #expect(loop.status.conversionsFlushed == 5)
+        #expect(loop.status.pending == 0)
+    }
+
+    @Test("A small batch waits for its delay, a full one and a flush do not")
+    func delay() {
+        let ring = FakeRing()
+        let database = FakeDatabase()
+        let time = FakeTime()
+        let loop = makeLoop([ring], database, time)
+        _ = loop.round(atOnce: false)
+        ring.append(.click, [1])
+        _ = loop.round(atOnce: false)
+        #expect(database.contents.rows[lane(ring, .clicks)] == nil)
+        time.advance(milliseconds: 199)
+        _ = loop.round(atOnce: false)
+        #expect(database.contents.rows[lane(ring, .clicks)] == nil)
+        time.advance(milliseconds: 1)
+        _ = loop.round(atOnce: false)
+        #expect(database.contents.rows[lane(ring, .clicks)] == [1])
+        for _ in 0..<10 { ring.append(.click, [1]) }
+        #expect(loop.round(atOnce: false))
+        #expect(database.contents.rows[lane(ring, .clicks)]?.count == 11)
+        ring.append(.click, [1])
+        _ = loop.round(atOnce: true)
+        #expect(database.contents.rows[lane(ring, .clicks)]?.count == 12)
+    }
+
+    @Test(
+        "The watermark moves within 5 s without any traffic, and never past what is not committed")
+    func watermark() throws {
+        let ring = FakeRing()
+        let database = FakeDatabase()
+        let time = FakeTime()
+        let loop = makeLoop([ring], database, time)
+        var last: Timestamp?
+        for _ in 0..<5 {
+            for _ in 0..<20 {
+                _ = loop.round(atOnce: false)
+                time.advance(milliseconds: 250)
+            }
+            let mark = try #require(database.contents.watermarks[lane(ring, .clicks)])
+            if let last { #expect(mark > last) }
+            #expect(mark.microseconds <= time.wall - FlusherLimits.watermarkMarginMicroseconds)
+            #expect(mark.microseconds > time.wall - 5_000_000)
+            last = mark
+        }
+        // A row that cannot be written holds the watermark.
+        database.isUp = false
+        ring.append(.click, [1])
+        let appended = time.wall
+        for _ in 0..<50 {
+            _ = loop.round(atOnce: false)
+            time.advance(milliseconds: 250)
+        }
+        let held = try #require(database.contents.watermarks[lane(ring, .clicks)])
+        #expect(held.microseconds < appended)
+        #expect(!loop.status.isConnected)
+        #expect(loop.status.pendingClicks == 1)
+        database.isUp = true
+        for _ in 0..<50 {
+            _ = loop.round(atOnce: false)
+            time.advance(milliseconds: 250)
+        }
+        #expect(database.contents.rows[lane(ring, .clicks)] == [1])
+        let moved = try #require(database.contents.watermarks[lane(ring, .clicks)])
+        #expect(moved.microseconds > appended)
+    }
+
+    @Test("A higher epoch fences: nothing is written any more, and the status says so")
+    func fenced() {
+        let ring = FakeRing()
+        let database = FakeDatabase()
+        let time = FakeTime()
+        let loop = makeLoop([ring], database, time)
+        _ = loop.round(atOnce: true)
+        for lane in loop.lanes {
+            database.contents.cursors[lane.id] = CursorState(nextSequence: 1, epoch: 9)
+        }
+        ring.append(.click, [1])
+        for _ in 0..<10 {
+            _ = loop.round(atOnce: true)
+            time.advance(milliseconds: 3000)
+        }
+        #expect(database.contents.rows.isEmpty)
+        guard case .fenced = loop.status.claim else {
+            Issue.record("the claim is \(loop.status.claim)")
+            return
+        }
+        #expect(!loop.status.isConnected)
+    }
+
+    @Test("A node that is another's is refused, again and again, until it is ours")
+    func refused() {
+        let ring = FakeRing()
+        ring.append(.click, [1])
+        let database = FakeDatabase()
+        database.claim = .refused("node id 0 belongs to another spool")
+        let time = FakeTime()
+        let loop = makeLoop([ring], database, time)
+        for _ in 0..<10 {
+            _ = loop.round(atOnce: true)
+            time.advance(milliseconds: 1000)
+        }
+        #expect(loop.status.claim == .refused("node id 0 belongs to another spool"))
+        #expect(loop.status.lastError.contains("another spool"))
+        #expect(database.contents.rows.isEmpty)
+        #expect(database.opens < 10)
+        database.claim = .claimed
+        time.advance(milliseconds: 6000)
+        _ = loop.round(atOnce: true)
+        _ = loop.round(atOnce: true)
+        #expect(loop.status.claim == .claimed)
+        #expect(database.contents.rows[lane(ring, .clicks)] == [1])
+    }
+
+    @Test("A failover takes rows and cursor back together, and they are written again")
+    func failover() {
+        let ring = FakeRing()
+        let database = FakeDatabase()
+        let time = FakeTime()
+        let loop = makeLoop([ring], database, time)
+        for _ in 0..<5 { ring.append(.click, [1]) }
+        for _ in 0..<2 { _ = loop.round(atOnce: true) }
+        let before = database.contents
+        for _ in 0..<5 { ring.append(.click, [1]) }
+        _ = loop.round(atOnce: true)
+        #expect(database.contents.rows[lane(ring, .clicks)]?.count == 10)
+        database.contents = before
+        ring.append(.click, [1])
+        for _ in 0..<5 {
+            _ = loop.round(atOnce: true)
+            time.advance(milliseconds: 3000)
+        }
+        #expect(database.contents.rows[lane(ring, .clicks)] == Array(1...11))
+        database.contents = FakeDatabase.Contents()  // The cursors' rows are gone too.
+        for _ in 0..<5 {
+            _ = loop.round(atOnce: true)
+            time.advance(milliseconds: 3000)
+        }
+        #expect(database.contents.rows[lane(ring, .clicks)] == Array(1...11))
+    }
+
+    @Test("Losses become gaps before the cursor passes over them, and retired rings are closed")
+    func gapsAndRetirement() {
+        let ring = FakeRing()
+        ring.isRetired = true
+        for _ in 0..<6 { ring.append(.click, [1]) }
+        ring.missing = [3]
+        ring.recoveredLosses = [LostRecords(first: 100, last: 120, cause: "ring_missing")]
+        let database = FakeDatabase()
+        let time = FakeTime()
+        let loop = makeLoop([ring], database, time)
+        for _ in 0..<5 {
+            _ = loop.round(atOnce: true)
+            time.advance(milliseconds: 3000)
+        }
+        #expect(database.contents.rows[lane(ring, .clicks)] == [1, 2, 4, 5, 6])
+        let clickGaps = database.contents.gaps.filter { $0.lane.stream == .clicks }
+        #expect(clickGaps.map { $0.first } == [100, 3])
+        #expect(database.contents.retired.count == 2)
+    }
+
+    @Test("Drift in one lane leaves the others alone, and is seen")
+    func drift() {
+        let bad = FakeRing(ringID: 0)
+        let good = FakeRing(ringID: 1)
+        let database = FakeDatabase()
+        for _ in 0..<30 { bad.append(.click, [1]) }
+        for _ in 0..<5 { good.append(.conversion, [1]) }
+        database.poisoned = Set(6...40)
+        let time = FakeTime()
+        let loop = makeLoop([bad, good], database, time)
+        for _ in 0..<20 {
+            _ = loop.round(atOnce: true)
+            time.advance(milliseconds: 100)
+        }
+        #expect(loop.status.driftingLanes == 1)
+        #expect(loop.status.lastError.contains("poison"))
+        #expect(
+            database.contents.quarantined[lane(bad, .clicks)]?.count
+                == FlusherLimits.poisonAllowance)
+        #expect(database.contents.rows[lane(good, .conversions)]?.count == 5)
+        database.poisoned = []  // The schema was put right.
+        time.advance(milliseconds: 31_000)
+        for _ in 0..<10 { _ = loop.round(atOnce: true) }
+        #expect(loop.status.driftingLanes == 0)
+        #expect(loop.isFlushed(through: loop.heads))
+    }
+
+    @Test("Every record arrives once, whatever fails and whenever", arguments: 0..<300)
+    func exactlyOnce(seed: Int) {
+        var random = SeededRandom(seed: UInt64(seed))
+        let rings = (0..<2).map { FakeRing(ringID: UInt16($0)) }
+        let database = FakeDatabase()
+        let time = FakeTime()
+        var loop = makeLoop(
+            rings, database, time, batchRows: Int.random(in: 1...12, using: &random))
+        for _ in 0..<60 {
+            for ring in rings {
+                for _ in 0..<Int.random(in: 0...6, using: &random) {
+                    ring.append(
+                        Int.random(in: 0..<4, using: &random) == 0 ? .conversion : .click, [1])
+                }
+            }
+            let faults: [FakeDatabase.Fault] = [
+                .none, .none, .none, .away, .serialization, .tooSlow, .lostBeforeCommit,
+                .lostAfterCommit,
+            ]
+            if database.faults.isEmpty {
+                database.faults = (0..<3).compactMap { _ in faults.randomElement(using: &random) }
+            }
+            database.isUp = Int.random(in: 0..<6, using: &random) > 0
+            if Int.random(in: 0..<40, using: &random) == 0, let head = rings.first?.headSequence {
+                database.poisoned = [head + 1]
+            }
+            _ = loop.round(atOnce: Int.random(in: 0..<2, using: &random) == 0)
+            time.advance(milliseconds: Int64.random(in: 0...900, using: &random))
+            if Int.random(in: 0..<15, using: &random) == 0 {
+                for ring in rings { ring.epoch += 1 }  // The process died and came back.
+                database.close()
+                loop = makeLoop(rings, database, time, batchRows: 5)
+            }
+        }
+        database.isUp = true
+        database.faults = []
+        for _ in 0..<200 where !loop.isFlushed(through: loop.heads) {
+            _ = loop.round(atOnce: true)
+            time.advance(milliseconds: 6000)
+        }
+        for ring in rings {
+            for stream in RecordStream.allCases {
+                let lane = lane(ring, stream)
+                let wanted = ring.entries.filter {
+                    ($0.kind == RecordKind.click.rawValue) == (stream == .clicks)
+                }.map { $0.sequence }
+                let arrived =
+                    (database.contents.rows[lane] ?? [])
+                    + (database.contents.quarantined[lane] ?? [])
+                #expect(arrived.sorted() == wanted, "ring \(ring.ringID), \(stream)")
+                #expect(database.contents.cursors[lane]?.nextSequence == ring.headSequence + 1)
+            }
+        }
+    }
+}
