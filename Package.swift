@@ -83,7 +83,8 @@ let package = Package(
             "OperatorCommands",
             [
                 "Tracking", "EdgeCore", "Attribution", "AttributionService", "Postgres", "Schema",
-                "LinuxIO", "TLS", "Telemetry", "Configuration", "RingLog", arguments,
+                "LinuxIO", "TLS",
+                "Telemetry", "Configuration", "RingLog", arguments,
             ]),
         core("Workbench", ["LinuxIO", "Tracking"]),
 
@@ -121,7 +122,13 @@ let package = Package(
                 "EdgeServices", "EdgeCore", "RingLog", "Postgres", "Schema", "Tracking",
                 "Workbench", "TLS", "Telemetry", "Configuration",
             ]),
-        tests("EdgeServerTests", ["EdgeServer", "EdgeCore", "RingLog", "Tracking", "TLS"]),
+        .target(name: "CMallocCounter", path: "Tests/CMallocCounter"),
+        tests(
+            "EdgeServerTests",
+            [
+                "EdgeServer", "EdgeCore", "RingLog", "Tracking", "TLS", "Telemetry",
+                "CMallocCounter",
+            ]),
         tests(
             "AttributionServiceTests",
             [

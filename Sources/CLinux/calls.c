@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "clinux.h"
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/vfs.h>
 
@@ -34,6 +35,8 @@ int clinux_name_thread(const char *name) {
     strncpy(cut, name, sizeof cut - 1);
     return pthread_setname_np(pthread_self(), cut);
 }
+
+int clinux_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 
 ssize_t clinux_random(void *bytes, size_t length) { return getrandom(bytes, length, 0); }
 

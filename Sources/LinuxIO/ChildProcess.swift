@@ -7,6 +7,9 @@ public struct ChildProcess: Sendable {
     /// Its process number.
     public let id: Int32
 
+    /// A child by its number.
+    public init(id: Int32) { self.id = id }
+
     /// Starts a program found in PATH.
     ///
     /// - Parameters:

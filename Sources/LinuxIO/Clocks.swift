@@ -10,13 +10,13 @@ public enum SystemClock {
         return value
     }
 
-    /// Wall clock in microseconds since 1970: for what people and tables see. It can step.
+    /// Wall clock in microseconds since 1970, which can step: for what people and tables see.
     @inline(__always) public static func wallMicroseconds() -> Int64 {
         let now = read(CLOCK_REALTIME)
         return Int64(now.tv_sec) * 1_000_000 + Int64(now.tv_nsec) / 1000
     }
 
-    /// Microseconds since boot, suspension included: for carrying wall time on. It never steps.
+    /// Microseconds since boot, suspension included, never stepping: for carrying wall time on.
     @inline(__always) public static func bootMicroseconds() -> Int64 {
         let now = read(CLOCK_BOOTTIME)
         return Int64(now.tv_sec) * 1_000_000 + Int64(now.tv_nsec) / 1000

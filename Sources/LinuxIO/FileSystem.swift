@@ -138,3 +138,12 @@ public enum FileSystem {
         return Int(available)
     }
 }
+
+extension FileSystem {
+    /// The absolute path without links; the path itself where that cannot be told.
+    public static func realPath(_ path: String) -> String {
+        guard let resolved = realpath(path, nil) else { return path }
+        defer { free(resolved) }
+        return String(cString: resolved)
+    }
+}

@@ -101,7 +101,7 @@ public struct Epoll: ~Copyable, Sendable {
         }
     }
 
-    /// Waits for events; how many came. An interruption counts as none. -1 waits for ever.
+    /// Waits for events, -1 for ever, and gives how many came; an interruption counts as none.
     @inline(__always) public func wait(_ list: borrowing EventList, milliseconds: Int32) -> Int {
         let count = epoll_wait(
             descriptor.rawValue, list.storage, Int32(list.capacity), milliseconds)

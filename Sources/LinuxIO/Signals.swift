@@ -36,7 +36,7 @@ public enum Signals {
         pthread_sigmask(SIG_UNBLOCK, &set, nil)
     }
 
-    /// A descriptor that gives TERM, INT and HUP as they come. Call ``blockAll()`` first.
+    /// A descriptor that gives TERM, INT and HUP as they come, after ``blockAll()``.
     public static func descriptor() throws(Errno) -> FileDescriptor {
         var set = sigset_t()
         sigemptyset(&set)

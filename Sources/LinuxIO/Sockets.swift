@@ -9,6 +9,14 @@ public struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
     /// The port.
     public var port: UInt16
 
+    /// An address by its bytes.
+    /// - Precondition: `bytes` are 4 (IPv4) or 16 (IPv6).
+    public init(bytes: [UInt8], port: UInt16) {
+        precondition(bytes.count == 4 || bytes.count == 16)
+        self.bytes = bytes
+        self.port = port
+    }
+
     /// Parses `127.0.0.1:8080`, `[::1]:8080`, or `:8080` and `*:8080` for every IPv4 address.
     public init?(_ text: String) {
         guard let colon = text.lastIndex(of: ":") else { return nil }
@@ -87,7 +95,7 @@ public struct PeerAddress: Hashable, Sendable, BitwiseCopyable {
     }
 }
 
-/// Calls on sockets. Those of the event loop take and give raw descriptors, which its slab owns.
+/// Calls on sockets; those of the event loop take and give raw descriptors, which its slab owns.
 public enum Socket {
     /// A listening TCP socket, non-blocking, with SO_REUSEADDR and, if asked for, SO_REUSEPORT.
     public static func listen(

@@ -12,7 +12,8 @@ public struct Timestamp: Hashable, Comparable, Sendable, BitwiseCopyable {
 
     /// An instant by its milliseconds since the Unix epoch.
     public init(milliseconds: Int64) {
-        microseconds = milliseconds &* 1000  // Callers pass clock readings, 280,000 years from overflow.
+        // &*: callers pass clock readings, 280,000 years from overflow.
+        microseconds = milliseconds &* 1000
     }
 
     /// An instant by its seconds since the Unix epoch; nil beyond the years 1 to 9999.
@@ -138,8 +139,10 @@ extension Timestamp: CustomStringConvertible {
         return "\(day.dashed)T\(clock).\(padded(Int(within % 1_000_000), 6))Z"
     }
 
-    /// Parses RFC 3339 (a date, `T` or a space, a time, optional decimals, `Z` or an offset); nil for
-    /// anything else. Decimals beyond microseconds are cut; a leap second (`:60`) is refused.
+    /// Parses RFC 3339 text; nil for anything else.
+    ///
+    /// A date, `T` or a space, a time, optional decimals, `Z` or an offset. Decimals beyond
+    /// microseconds are cut; a leap second (`:60`) is refused.
     public init?(rfc3339 text: UnsafeRawBufferPointer) {
         guard text.count >= 20, text.count <= 40 else { return nil }
         func number(_ range: Range<Int>) -> Int? { decimalDigits(text[range]) }

@@ -7,6 +7,7 @@ struct HouseHabits {
     static let fileLineLimit = 800
     static let functionLineLimit = 70
     static let columnLimit = 100
+    static let commentColumnLimit = 112
 
     @Test("A Swift file says its job in its first line")
     func purpose() {
@@ -28,9 +29,11 @@ struct HouseHabits {
             for (index, line) in lines.enumerated() where line.count > HouseHabits.columnLimit {
                 // A literal that may not be broken (SQL, a recorded header) may run over.
                 let isLiteral = line.contains("\"") || line.contains("|")
-                #expect(
-                    isLiteral || file.contains("Schema/"),
-                    "\(file):\(index + 1) has \(line.count) columns")
+                let isComment = line.drop { $0 == " " }.hasPrefix("//")
+                let isAllowed =
+                    isLiteral || file.contains("Schema/") || file.contains("SampleData")
+                    || isComment && line.count <= HouseHabits.commentColumnLimit
+                #expect(isAllowed, "\(file):\(index + 1) has \(line.count) columns")
             }
         }
     }
@@ -112,7 +115,7 @@ struct HouseHabits {
             let indent = line.prefix { $0 == " " }.count
             let code = line.dropFirst(indent)
             guard code.contains("func ") || code.hasPrefix("init(") || code.contains(" init("),
-                !code.hasPrefix("//"), !code.hasPrefix("case ")
+                !code.hasPrefix("//"), !code.hasPrefix("case "), !code.hasSuffix("}")
             else { continue }
             let closing = String(repeating: " ", count: indent) + "}"
             guard
@@ -123,7 +126,8 @@ struct HouseHabits {
             let next = lines[(index + 1)...].firstIndex { later in
                 later.prefix { $0 == " " }.count == indent && later.contains("func ")
             }
-            if let next, next < end { continue }  // A requirement or one-liner without a body of its own.
+            // A requirement or one-liner has no body of its own.
+            if let next, next < end { continue }
             found.append((String(code.prefix(60)), end - index + 1))
         }
         return found

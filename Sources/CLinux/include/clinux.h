@@ -45,6 +45,8 @@ int clinux_lock(int fd, short type);
 int clinux_name_thread(const char *name);
 /// `getrandom` without flags.
 ssize_t clinux_random(void *bytes, size_t length);
+/// `memfd_create` with close-on-exec.
+int clinux_memory_file(const char *name);
 /// The magic number of the file system at a path, and the bytes free to an unprivileged writer.
 int clinux_file_system(const char *path, int64_t *type, int64_t *available);
 /// The process's environment, terminated by NULL.

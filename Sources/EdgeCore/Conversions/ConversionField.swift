@@ -1,5 +1,5 @@
-// The fields of a conversion message, their names and aliases (contract, 4), and gathering them from
-// parameters or JSON without deciding yet what they mean.
+// The fields of a conversion message, their names and aliases (contract, 4), and gathering them
+// from parameters or JSON without deciding yet what they mean.
 internal import Tracking
 
 /// A field of a conversion message.
@@ -57,7 +57,9 @@ enum RawValue {
     case json(JSONValue)
 }
 
-/// The fields of one message as sent. Empty texts and JSON nulls count as absent.
+/// The fields of one message as sent.
+///
+/// Empty texts and JSON nulls count as absent.
 struct RawFields {
     private var values = [RawValue?](repeating: nil, count: ConversionField.allCases.count)
     /// The fields that were named at all, empty ones included.

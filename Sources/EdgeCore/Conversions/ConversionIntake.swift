@@ -208,8 +208,9 @@ public struct ConversionIntake<D: Digests>: Sendable {
         return verdict
     }
 
-    /// The answer while merchant data is too old to refuse by: come again. A pixel does not come
-    /// again, so that its loss is written down.
+    /// The answer while merchant data is too old to refuse by: come again.
+    ///
+    /// A pixel does not come again, so that its loss is written down.
     private func unavailable(_ request: ConversionRequest, _ context: IntakeContext)
         -> ConversionVerdict
     {

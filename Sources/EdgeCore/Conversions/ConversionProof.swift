@@ -72,7 +72,9 @@ struct ProofChecker<D: Digests> {
         return keys
     }
 
-    /// What the request proves. `messages` are its conversions' fields, `parameters` those of its
+    /// What the request proves.
+    ///
+    /// `messages` are its conversions' fields, `parameters` those of its
     /// query and form.
     func check(
         _ messages: [RawFields], _ parameters: [ConversionParameter]

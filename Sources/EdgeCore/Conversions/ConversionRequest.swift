@@ -20,7 +20,9 @@ public enum ConversionEndpoint: Sendable {
     }
 }
 
-/// One HTTP request for the intake, as views into the request's bytes. A nil header was not sent.
+/// One HTTP request for the intake, as views into the request's bytes.
+///
+/// A nil header was not sent.
 public struct ConversionRequest {
     /// Where it came in.
     public var endpoint: ConversionEndpoint
@@ -49,7 +51,9 @@ public struct ConversionRequest {
     }
 }
 
-/// One thing that is wrong with a message. Neither part ever holds a byte that a client sent.
+/// One thing that is wrong with a message.
+///
+/// Neither part ever holds a byte that a client sent.
 public struct ConversionFault: Error, Equatable, Sendable {
     /// The status that it leads to.
     public let status: UInt16

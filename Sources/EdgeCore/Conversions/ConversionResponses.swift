@@ -8,7 +8,9 @@ public enum ConversionResponses {
         Array("{\"status\":\"accepted\",\"conversion_id\":\"\(id)\"}".utf8)
     }
 
-    /// `{"status":"rejected","errors":[{"field":…,"reason":…}]}`. Fields and reasons are words of
+    /// `{"status":"rejected","errors":[{"field":…,"reason":…}]}`.
+    ///
+    /// Fields and reasons are words of
     /// this program, so that nothing needs escaping.
     public static func rejected(_ faults: [ConversionFault]) -> [UInt8] {
         var text = "{\"status\":\"rejected\",\"errors\":["

@@ -13,7 +13,9 @@ public enum MerchantSnippet {
     /// The `Cache-Control` to serve it with: an hour.
     public static let cacheControl = "public, max-age=3600"
 
-    /// The script, ES5. Tokens are checked by their form only: the edge checks the rest.
+    /// The script, ES5.
+    ///
+    /// Tokens are checked by their form only: the edge checks the rest.
     public static let script: [UInt8] = Array(source.utf8)
 
     private static let source = #"""

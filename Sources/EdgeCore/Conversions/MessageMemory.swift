@@ -16,8 +16,9 @@ public struct SignedMessage: Hashable, Sendable, BitwiseCopyable {
         body = padded.withUnsafeBytes { EntityID(bigEndianBytes: $0) }
     }
 
-    /// The message that a stored conversion came in; nil when it was not a signed POST. For filling
-    /// the memory after a restart.
+    /// The message that a stored conversion came in; nil when it was not a signed POST.
+    ///
+    /// For filling the memory after a restart.
     public init?(_ record: ConversionRecord, digests: some Digests) {
         guard let messageID = record.messageID, !record.messageDigest.isEmpty else { return nil }
         self.init(

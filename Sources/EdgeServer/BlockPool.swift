@@ -1,0 +1,81 @@
+// Buffers of one loop in two sizes, under one budget. Only connections with something unfinished own
+// one; a finished one gives it back.
+internal import Tracking
+
+/// A buffer's size class.
+enum BlockClass: UInt8, BitwiseCopyable {
+    /// A partial head, or the answer of one conversion.
+    case small
+    /// A body, or unsent output.
+    case large
+}
+
+/// Blocks of two sizes, handed out while the budget lasts.
+///
+/// - Note: Owned by one loop thread. Blocks beyond ``Limits/keptBlocks`` go back to the allocator,
+///   so that a burst does not stay resident.
+struct BlockPool: ~Copyable {
+    let smallBytes: Int
+    let largeBytes: Int
+    /// Bytes that may be out at once.
+    let budgetBytes: Int
+    /// Bytes that are out.
+    private(set) var usedBytes = 0
+    private var freeSmall = BlockStack()
+    private var freeLarge = BlockStack()
+
+    init(smallBytes: Int, largeBytes: Int, budgetBytes: Int) {
+        precondition(smallBytes > 0 && largeBytes >= smallBytes)
+        self.smallBytes = smallBytes
+        self.largeBytes = largeBytes
+        self.budgetBytes = budgetBytes
+    }
+
+    /// The capacity of a class.
+    @inline(__always) func bytes(_ size: BlockClass) -> Int {
+        size == .small ? smallBytes : largeBytes
+    }
+
+    /// A block, its bytes undefined; nil when the budget is spent.
+    mutating func take(_ size: BlockClass) -> UnsafeMutableRawPointer? {
+        let count = bytes(size)
+        guard usedBytes + count <= budgetBytes else { return nil }
+        usedBytes += count
+        let kept = size == .small ? freeSmall.pop() : freeLarge.pop()
+        return kept ?? .allocate(byteCount: count, alignment: 64)
+    }
+
+    /// Takes a block back.
+    mutating func give(_ block: UnsafeMutableRawPointer, _ size: BlockClass) {
+        usedBytes -= bytes(size)
+        assert(usedBytes >= 0)
+        let isKept = size == .small ? freeSmall.push(block) : freeLarge.push(block)
+        if !isKept { block.deallocate() }
+    }
+}
+
+/// A fixed stack of free blocks.
+private struct BlockStack: ~Copyable {
+    private let storage: UnsafeMutablePointer<UnsafeMutableRawPointer>
+    private var count = 0
+
+    init() { storage = .allocate(capacity: Limits.keptBlocks) }
+
+    deinit {
+        for index in 0..<count { storage[index].deallocate() }
+        storage.deallocate()
+    }
+
+    mutating func pop() -> UnsafeMutableRawPointer? {
+        guard count > 0 else { return nil }
+        count -= 1
+        return storage[count]
+    }
+
+    mutating func push(_ block: UnsafeMutableRawPointer) -> Bool {
+        guard count < Limits.keptBlocks else { return false }
+        (storage + count).initialize(to: block)
+        count += 1
+        return true
+    }
+}

@@ -1,0 +1,56 @@
+// What a client may take of the edge: the configurable limits (contract, 2) and the fixed ones.
+
+/// The limits that an operator sets.
+public struct EdgeLimits: Sendable, BitwiseCopyable {
+    /// Bytes of a request's head.
+    public var headerBytes = 16 << 10
+    /// Bytes of a request's body, decoded.
+    public var bodyBytes = 64 << 10
+    /// Microseconds from a head's first byte to its last, and as long again for a body.
+    public var headerTimeoutMicroseconds: Int64 = 10_000_000
+    /// Microseconds that a connection may stand idle between requests, or leave an answer unread.
+    public var idleTimeoutMicroseconds: Int64 = 15_000_000
+    /// Open connections of the process.
+    public var connections = 100_000
+    /// Open connections of one address (a /64 for IPv6).
+    public var connectionsPerAddress = 1024
+    /// Bytes of unfinished requests and unsent answers, in the whole process.
+    public var bufferedBytes = 256 << 20
+    /// Microseconds that a conversion's answer waits for the disk.
+    public var commitWaitMicroseconds: Int64 = 5_000_000
+
+    /// The defaults of the contract.
+    public init() {}
+}
+
+/// The limits that nobody needs to set.
+enum Limits {
+    /// Event loops of a process; a ring number has five bits for the worker.
+    static let loops = 32
+    /// Bytes of a loop's receive slab: what one recv takes when nothing is left over.
+    static let receiveBytes = 64 << 10
+    /// Bytes of a loop's send slab: what one send gives.
+    static let sendBytes = 64 << 10
+    /// Bytes of the largest answer but those of conversions: 8 KiB of Location and its head.
+    static let responseBytes = 12 << 10
+    /// Bytes of a conversion's answer: 100 results.
+    static let conversionResponseBytes = 48 << 10
+    /// Events of one wait.
+    static let eventsPerTurn = 512
+    /// Connections accepted in a row before others have their turn.
+    static let acceptsPerTurn = 64
+    /// Bytes that a lingering connection may still send before it is cut.
+    static let lingerBytes: UInt32 = 256 << 10
+    /// Microseconds that a connection lingers after a refusal, for the client to read it.
+    static let lingerMicroseconds: Int64 = 2_000_000
+    /// Conversions of one loop that wait for the disk at once.
+    static let parked = 1 << 16
+    /// Free blocks of a size that a loop keeps for reuse.
+    static let keptBlocks = 64
+    /// Microseconds from the start of a drain in which an idle connection may still send a request.
+    static let drainGraceMicroseconds: Int64 = 300_000
+    /// Microseconds after which a drain leaves what is unfinished.
+    static let drainMicroseconds: Int64 = 6_000_000
+    /// Listening addresses of a process.
+    static let listeners = 64
+}

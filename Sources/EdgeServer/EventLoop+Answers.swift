@@ -1,0 +1,182 @@
+// Answers written into the send slab: those whose text is fixed, the engine's, and the intake's.
+internal import EdgeCore
+internal import LinuxIO
+internal import RingLog
+internal import Synchronization
+internal import Telemetry
+internal import Tracking
+
+extension EventLoop {
+    /// The send slab behind what waits in it.
+    @inline(__always) func sendRoom(at offset: Int) -> UnsafeMutableRawBufferPointer {
+        UnsafeMutableRawBufferPointer(
+            start: sendSlab.baseAddress.unsafelyUnwrapped + offset, count: sendSlab.count - offset)
+    }
+
+    /// An answer of a status alone.
+    func writeStatus(_ status: UInt16, closing: Bool, at offset: Int) -> Int {
+        let options = ResponseOptions(
+            cacheControl: "no-store", retryAfterSeconds: status == 503 || status == 429 ? 1 : 0)
+        return FixedResponse.write(
+            status: status, options: options, closing: closing, clock: clock,
+            to: sendRoom(at: offset))
+    }
+
+    /// The interim answer to `Expect: 100-continue`.
+    func writeContinue(at offset: Int) -> Int {
+        FixedResponse.writeContinue(to: sendRoom(at: offset))
+    }
+
+    /// The answer of a route that is no click and no conversion.
+    func writeRoute(_ route: Route) -> Int {
+        var status: UInt16 = 404
+        var text: StaticString = ""
+        var options = ResponseOptions(cacheControl: "no-store")
+        switch route {
+        case .robots:
+            status = 200
+            text = "User-agent: *\nDisallow:\n"
+            options = ResponseOptions(
+                contentType: "text/plain; charset=utf-8", cacheControl: "public, max-age=86400")
+        case .health:
+            status = 200
+            text = "ok\n"
+            options.contentType = "text/plain; charset=utf-8"
+        case .favicon:
+            status = 204
+            options.cacheControl = "public, max-age=86400"
+        case .snippet: return writeSnippet()
+        case .options(let allow):
+            status = 204
+            options.allow = allow.header
+        case .methodNotAllowed(let allow):
+            status = 405
+            options.allow = allow.header
+        case .wellKnown, .notFound, .redirect, .pixel, .postback, .conversions: break
+        }
+        return FixedResponse.write(
+            status: status, text: text, options: options, closing: !head.keepAlive,
+            omittingBody: head.method == .head, clock: clock, to: sendRoom(at: pendingOutput))
+    }
+
+    private func writeSnippet() -> Int {
+        let options = ResponseOptions(
+            contentType: "text/javascript; charset=utf-8", cacheControl: "public, max-age=3600",
+            extraLines: "X-Content-Type-Options: nosniff\r\n")
+        return MerchantSnippet.script.withUnsafeBytes { script in
+            FixedResponse.write(
+                status: 200, body: script, options: options, closing: !head.keepAlive,
+                omittingBody: head.method == .head, clock: clock, to: sendRoom(at: pendingOutput))
+        }
+    }
+
+    /// Judges a conversion, appends its records and writes its answer into the (empty) send slab.
+    ///
+    /// - Returns: The sequence that must be durable before the answer leaves; 0 for none.
+    mutating func decide(
+        _ route: Route, _ bytes: UnsafeRawBufferPointer, _ body: UnsafeRawBufferPointer
+    ) -> UInt64 {
+        let isPixel = route == .pixel
+        counters.add(isPixel ? .requestsPixel : .requestsConversion, 1)
+        let endpoint: ConversionEndpoint =
+            isPixel ? .pixel : route == .postback ? .postback : .conversions
+        // The true wall clock, not the carried one: proofs are judged by the world's time.
+        let receivedAt = Timestamp(microseconds: SystemClock.wallMicroseconds())
+        if !isAdmitted { isAdmitted = shared.isAdmitted }
+        guard isAdmitted, let tables = shared.directory.current else {
+            return answerUnrecorded(isPixel)
+        }
+        var request = ConversionRequest(
+            endpoint: endpoint, isPost: head.method == .post, receivedAt: receivedAt)
+        request.query = head.query.slice(of: bytes)
+        request.body = body
+        request.contentType = header(head.contentType, bytes)
+        request.webhookID = header(head.webhookID, bytes)
+        request.webhookTimestamp = header(head.webhookTimestamp, bytes)
+        request.webhookSignature = header(head.webhookSignature, bytes)
+        let age = tables.merchantsAsOf.map {
+            max(0, receivedAt.microseconds &- $0.microseconds)  // Two clock readings.
+        }
+        var verdict = intake.interpret(
+            request, merchants: tables.merchants, merchantDataAgeMicroseconds: age ?? .max)
+        if let message = verdict.message {
+            let answer = shared.messages.withLock { $0.admit(message, at: receivedAt) }
+            if answer == .different { verdict = verdict.conflict(request) }
+        }
+        return record(verdict, isPixel: isPixel)
+    }
+
+    /// Appends what a verdict wants recorded, and writes its answer.
+    private mutating func record(_ verdict: ConversionVerdict, isPixel: Bool) -> UInt64 {
+        var last: UInt64 = 0
+        for conversion in verdict.records {
+            guard !appender.durabilityLost,
+                let room = appender.reserve(
+                    bytes: ConversionRecord.maximumBytes, priority: .conversion)
+            else {
+                return answerUnrecorded(isPixel)
+            }
+            let count = conversion.write(to: room)
+            last = appender.commit(bytes: count, kind: RecordKind.conversion.rawValue)
+            wantsSync = true
+            counters.add(.conversionsRecorded, 1)
+        }
+        for refusal in verdict.refusals {
+            counters.add(.conversionsRejected, 1)
+            guard
+                let room = appender.reserve(
+                    bytes: RefusalRecord.maximumBytes, priority: .click)
+            else { continue }
+            let count = refusal.write(to: room)
+            _ = appender.commit(bytes: count, kind: RecordKind.refusal.rawValue)
+        }
+        let retryAfter = UInt16(clamping: verdict.retryAfterSeconds ?? 0)
+        write(
+            verdict.body, status: verdict.status, isGIF: verdict.content == .gif,
+            retryAfter: retryAfter)
+        return isPixel ? 0 : last
+    }
+
+    /// The answer when nothing can be recorded: the pixel's image all the same, else 503.
+    private mutating func answerUnrecorded(_ isPixel: Bool) -> UInt64 {
+        if isPixel {
+            write(ConversionResponses.pixel, status: 200, isGIF: true, retryAfter: 0)
+        } else {
+            pendingOutput = writeStatus(503, closing: !head.keepAlive, at: 0)
+        }
+        return 0
+    }
+
+    private mutating func write(
+        _ body: [UInt8], status: UInt16, isGIF: Bool, retryAfter: UInt16
+    ) {
+        let options = ResponseOptions(
+            contentType: isGIF ? "image/gif" : "application/json", cacheControl: "no-store",
+            retryAfterSeconds: retryAfter)
+        pendingOutput = body.withUnsafeBytes { content in
+            FixedResponse.write(
+                status: status, body: content, options: options, closing: !head.keepAlive,
+                omittingBody: head.method == .head, clock: clock, to: sendRoom(at: 0))
+        }
+        if pendingOutput == 0 { pendingOutput = writeStatus(503, closing: !head.keepAlive, at: 0) }
+    }
+
+    private func header(
+        _ range: ByteRange, _ bytes: UnsafeRawBufferPointer
+    ) -> UnsafeRawBufferPointer? {
+        range.isPresent ? range.slice(of: bytes) : nil
+    }
+
+    /// The counter of a click's outcome.
+    @inline(__always) func counter(of outcome: RedirectOutcome) -> EdgeCounter {
+        switch outcome {
+        case .redirected: .requestsRedirected
+        case .notFound: .requestsNotFound
+        case .gone: .requestsGone
+        case .fallback, .domainDefault: .requestsFallback
+        case .notLoaded: .requestsNotLoaded
+        case .head: .requestsHead
+        case .prefetch: .requestsPrefetch
+        }
+    }
+}

@@ -1,0 +1,82 @@
+// What connections keep between turns: unfinished requests and unsent answers.
+internal import EdgeCore
+internal import LinuxIO
+internal import Telemetry
+
+extension EventLoop {
+    /// Keeps unserved bytes, at the start of a block of the connection's own; false when the budget
+    /// is spent.
+    mutating func keep(
+        _ index: Int, _ rest: UnsafeMutableRawBufferPointer, atLeast size: BlockClass = .small
+    ) -> Bool {
+        guard let source = rest.baseAddress, !rest.isEmpty else {
+            releaseInput(index)
+            return true
+        }
+        let connection = slab[index]
+        let wanted = rest.count >= pool.smallBytes ? BlockClass.large : size
+        guard rest.count <= pool.bytes(wanted) else { return false }
+        if let input = connection.pointee.input {
+            if connection.pointee.inputClass == .large || wanted == .small {
+                if source != input { input.copyMemory(from: source, byteCount: rest.count) }
+                connection.pointee.inputCount = UInt32(truncatingIfNeeded: rest.count)
+                return true
+            }
+        }
+        guard let block = pool.take(wanted) else {
+            counters.add(.connectionsRefused, 1)
+            return false
+        }
+        block.copyMemory(from: source, byteCount: rest.count)
+        releaseInput(index)
+        connection.pointee.input = block
+        connection.pointee.inputClass = wanted
+        connection.pointee.inputCount = UInt32(truncatingIfNeeded: rest.count)
+        return true
+    }
+
+    /// Bytes that the next recv may add to a connection's block.
+    func inputRoom(_ index: Int) -> Int {
+        let connection = slab[index].pointee
+        let filled = Int(connection.inputCount)
+        let room = pool.bytes(connection.inputClass) - filled
+        guard connection.phase == .body, connection.bodyTotal >= 0 else { return room }
+        return min(room, Int(connection.headBytes) + Int(connection.bodyTotal) - filled)
+    }
+
+    mutating func releaseInput(_ index: Int) {
+        guard let input = slab[index].pointee.input else { return }
+        pool.give(input, slab[index].pointee.inputClass)
+        slab[index].pointee.input = nil
+        slab[index].pointee.inputCount = 0
+    }
+
+    mutating func releaseOutput(_ index: Int) {
+        guard let output = slab[index].pointee.output else { return }
+        pool.give(output, slab[index].pointee.outputClass)
+        slab[index].pointee.output = nil
+        slab[index].pointee.outputStart = 0
+        slab[index].pointee.outputEnd = 0
+    }
+
+    /// Moves the send slab's answers into a block of the connection's own; false (and the connection
+    /// closed) when the budget is spent.
+    mutating func keepOutput(_ index: Int, from sent: Int) -> Bool {
+        let count = pendingOutput - sent
+        let size = count <= pool.smallBytes ? BlockClass.small : .large
+        guard let block = pool.take(size), let source = sendSlab.baseAddress else {
+            counters.add(.connectionsRefused, 1)
+            pendingOutput = 0
+            close(index)
+            return false
+        }
+        assert(slab[index].pointee.output == nil)
+        block.copyMemory(from: source + sent, byteCount: count)
+        pendingOutput = 0
+        slab[index].pointee.output = block
+        slab[index].pointee.outputClass = size
+        slab[index].pointee.outputStart = 0
+        slab[index].pointee.outputEnd = UInt32(truncatingIfNeeded: count)
+        return true
+    }
+}

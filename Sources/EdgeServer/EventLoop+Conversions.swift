@@ -1,0 +1,168 @@
+// Conversions: the body collected, the message judged, its records appended, the answer parked until
+// the disk has them.
+internal import EdgeCore
+internal import LinuxIO
+internal import RingLog
+internal import Telemetry
+internal import Tracking
+
+extension EventLoop {
+    /// A pixel, postback or JSON message whose head is complete.
+    mutating func conversion(
+        _ index: Int, _ route: Route, _ rest: UnsafeMutableRawBufferPointer
+    ) -> ServeStep {
+        // Earlier answers go first: this one may have to wait for the disk.
+        if !flush(index) { return keepUntilSent(index, rest) }
+        let takesBody = head.method == .post
+        if head.hasBody, !takesBody { head.keepAlive = false }
+        if takesBody, head.contentLength > limits.bodyBytes { return refuse(index, 413) }
+        let length = takesBody ? max(head.contentLength, 0) : 0
+        if takesBody, head.isChunked || rest.count - head.headBytes < length {
+            return collect(index, rest)
+        }
+        let bytes = UnsafeRawBufferPointer(rest)
+        let end = head.headBytes + length
+        let body = UnsafeRawBufferPointer(rebasing: bytes[head.headBytes..<end])
+        let ignoresBody = head.hasBody && !takesBody
+        let waitsFor = decide(route, bytes, body)
+        if !head.keepAlive { slab[index].pointee.closesAfterOutput = true }
+        guard waitsFor > appender.durableSequence else {
+            return ignoresBody ? .last : .consumed(end)
+        }
+        let leftover = UnsafeMutableRawBufferPointer(rebasing: rest[end...])
+        slab[index].pointee.lingers = ignoresBody || !leftover.isEmpty
+        park(index, waitsFor, keeping: ignoresBody ? nil : leftover)
+        return .waiting
+    }
+
+    /// Begins to collect a body.
+    private mutating func collect(
+        _ index: Int, _ rest: UnsafeMutableRawBufferPointer
+    ) -> ServeStep {
+        let connection = slab[index]
+        let received = rest.count - head.headBytes
+        guard keep(index, rest, atLeast: .large) else { return refuse(index, 503) }
+        connection.pointee.phase = .body
+        connection.pointee.headBytes = UInt32(truncatingIfNeeded: head.headBytes)
+        connection.pointee.bodyTotal =
+            head.isChunked ? -1 : Int32(truncatingIfNeeded: head.contentLength)
+        connection.pointee.chunks = ChunkedDecoder()
+        connection.pointee.deadline = now + limits.headerTimeoutMicroseconds
+        if received == 0 {
+            if head.expectsContinue { pendingOutput += writeContinue(at: pendingOutput) }
+            finish(index, lingers: false)
+            return .waiting
+        }
+        connection.pointee.inputCount = UInt32(truncatingIfNeeded: head.headBytes)
+        continueBody(index, received: received)
+        return .waiting
+    }
+
+    /// Takes in body bytes that lie behind the collected ones in the connection's block.
+    mutating func continueBody(_ index: Int, received: Int) {
+        let connection = slab[index]
+        guard let input = connection.pointee.input else { return close(index) }
+        let headBytes = Int(connection.pointee.headBytes)
+        let filled = Int(connection.pointee.inputCount)
+        if connection.pointee.bodyTotal >= 0 {
+            let total = headBytes + Int(connection.pointee.bodyTotal)
+            connection.pointee.inputCount = UInt32(truncatingIfNeeded: filled + received)
+            guard filled + received >= total else { return watch(index, .readable) }
+            return completeBody(
+                index, bodyCount: total - headBytes, surplus: total..<filled + received)
+        }
+        let raw = UnsafeRawBufferPointer(start: input + filled, count: received)
+        let decoded = UnsafeMutableRawBufferPointer(
+            start: input + headBytes, count: limits.bodyBytes)
+        switch connection.pointee.chunks.decode(raw, into: decoded) {
+        case .needMore:
+            let count = headBytes + connection.pointee.chunks.produced
+            connection.pointee.inputCount = UInt32(truncatingIfNeeded: count)
+            watch(index, .readable)
+        case .complete:
+            let end = filled + connection.pointee.chunks.consumed
+            completeBody(
+                index, bodyCount: connection.pointee.chunks.produced,
+                surplus: end..<filled + received)
+        case .refused(let status):
+            counters.add(.requestsBadRequest, 1)
+            refuseNow(index, status)
+        }
+    }
+
+    /// A message is whole in the connection's block; `surplus` belongs to the next request.
+    private mutating func completeBody(_ index: Int, bodyCount: Int, surplus: Range<Int>) {
+        let connection = slab[index]
+        guard let input = connection.pointee.input else { return close(index) }
+        let headBytes = Int(connection.pointee.headBytes)
+        let bytes = UnsafeRawBufferPointer(start: input, count: headBytes)
+        // Other requests have used the loop's head since; the same bytes parse the same way again.
+        guard RequestParser.parse(bytes, limit: limits.headerBytes, into: &head) == .complete else {
+            return refuseNow(index, 400)
+        }
+        if drain.isDraining { head.keepAlive = false }
+        let route = Router.route(head, bytes)
+        let body = UnsafeRawBufferPointer(start: input + headBytes, count: bodyCount)
+        let waitsFor = decide(route, bytes, body)
+        if !head.keepAlive { connection.pointee.closesAfterOutput = true }
+        let leftover = UnsafeMutableRawBufferPointer(
+            start: input + surplus.lowerBound, count: surplus.count)
+        if waitsFor > appender.durableSequence {
+            connection.pointee.lingers = !leftover.isEmpty
+            return park(index, waitsFor, keeping: leftover)
+        }
+        if connection.pointee.closesAfterOutput {
+            releaseInput(index)
+            return finish(index, lingers: !leftover.isEmpty)
+        }
+        connection.pointee.phase = .idle
+        guard !leftover.isEmpty else {
+            releaseInput(index)
+            connection.pointee.deadline = now + limits.idleTimeoutMicroseconds
+            return finish(index, lingers: false)
+        }
+        // Within its own block; there is always room.
+        _ = keep(index, leftover)
+        serve(index, UnsafeMutableRawBufferPointer(start: input, count: surplus.count))
+    }
+
+    /// Keeps the answer in the send slab until `sequence` is durable.
+    private mutating func park(
+        _ index: Int, _ sequence: UInt64, keeping leftover: UnsafeMutableRawBufferPointer?
+    ) {
+        if let leftover {
+            guard keep(index, leftover) else { return close(index) }
+        } else {
+            releaseInput(index)
+        }
+        guard !parked.isFull, !appender.durabilityLost else {
+            pendingOutput = 0
+            return refuseNow(index, 503)
+        }
+        guard keepOutput(index, from: 0) else { return }
+        let connection = slab[index]
+        connection.pointee.phase = .parked
+        connection.pointee.parkedSequence = sequence
+        connection.pointee.deadline = now + limits.commitWaitMicroseconds
+        parked.append(ParkedQueue.Entry(connection: slab.data(index), sequence: sequence))
+        watch(index, [])
+    }
+
+    /// Lets every answer go whose record is durable; all with 503 when durability is lost.
+    mutating func releaseParked() {
+        let isLost = appender.durabilityLost
+        let durable = appender.durableSequence
+        while let entry = parked.next(durable: isLost ? .max : durable) {
+            guard let index = slab.index(entry.connection),
+                slab[index].pointee.phase == .parked,
+                slab[index].pointee.parkedSequence == entry.sequence
+            else { continue }
+            if isLost && entry.sequence > durable {
+                releaseOutput(index)
+                refuseNow(index, 503)
+            } else {
+                continueSending(index)
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+// Answers on their way: sent at once where the client takes them, kept where it does not.
+internal import EdgeCore
+internal import LinuxIO
+internal import Telemetry
+
+extension EventLoop {
+    /// Sends the send slab's answers; false when some had to be kept, or the connection is gone.
+    mutating func flush(_ index: Int) -> Bool {
+        guard pendingOutput > 0 else { return true }
+        let bytes = UnsafeRawBufferPointer(rebasing: sendSlab[..<pendingOutput])
+        let sent = Socket.send(slab[index].pointee.descriptor, bytes)
+        if sent == pendingOutput {
+            pendingOutput = 0
+            counters.add(.bytesSent, sent)
+            return true
+        }
+        guard sent >= 0 || sent == -Socket.wouldBlock else {
+            close(index)
+            return false
+        }
+        counters.add(.bytesSent, max(sent, 0))
+        guard keepOutput(index, from: max(sent, 0)) else { return false }
+        awaitReader(index)
+        return false
+    }
+
+    /// Sends what remains and, if it is all, ends the connection or waits for its next request.
+    mutating func finish(_ index: Int, lingers: Bool) {
+        slab[index].pointee.lingers = lingers
+        if flush(index) { settle(index) }
+    }
+
+    /// After the last byte of output: the end, or the next request.
+    private mutating func settle(_ index: Int) {
+        guard slab[index].pointee.closesAfterOutput else { return watch(index, .readable) }
+        guard slab[index].pointee.lingers else { return close(index) }
+        releaseInput(index)
+        Socket.shutdownWriting(slab[index].pointee.descriptor)
+        slab[index].pointee.phase = .lingering
+        slab[index].pointee.discarded = 0
+        slab[index].pointee.deadline = now + Limits.lingerMicroseconds
+        watch(index, .readable)
+    }
+
+    private mutating func awaitReader(_ index: Int) {
+        slab[index].pointee.phase = .sending
+        slab[index].pointee.deadline = now + limits.idleTimeoutMicroseconds
+        watch(index, .writable)
+    }
+
+    /// Sends kept output, as far as the client takes it, then serves what was kept behind it.
+    mutating func continueSending(_ index: Int) {
+        let connection = slab[index]
+        guard let output = connection.pointee.output else { return afterOutput(index) }
+        let start = Int(connection.pointee.outputStart)
+        let end = Int(connection.pointee.outputEnd)
+        let bytes = UnsafeRawBufferPointer(start: output + start, count: end - start)
+        let sent = Socket.send(connection.pointee.descriptor, bytes)
+        guard sent >= 0 || sent == -Socket.wouldBlock else { return close(index) }
+        if sent == bytes.count {
+            counters.add(.bytesSent, sent)
+            releaseOutput(index)
+            return afterOutput(index)
+        }
+        counters.add(.bytesSent, max(sent, 0))
+        connection.pointee.outputStart += UInt32(truncatingIfNeeded: max(sent, 0))
+        if connection.pointee.phase != .sending {
+            awaitReader(index)
+        } else {
+            watch(index, .writable)
+        }
+    }
+
+    private mutating func afterOutput(_ index: Int) {
+        let connection = slab[index]
+        if connection.pointee.closesAfterOutput { return settle(index) }
+        connection.pointee.phase = .idle
+        guard let input = connection.pointee.input else {
+            connection.pointee.deadline = now + limits.idleTimeoutMicroseconds
+            return watch(index, .readable)
+        }
+        let filled = Int(connection.pointee.inputCount)
+        serve(index, UnsafeMutableRawBufferPointer(start: input, count: filled))
+    }
+
+    /// Reads and throws away what a client says after its last answer.
+    mutating func discard(_ index: Int) {
+        let connection = slab[index]
+        let count = Socket.receive(connection.pointee.descriptor, receiveSlab)
+        if count == -Socket.wouldBlock { return }
+        guard count > 0 else { return close(index) }
+        connection.pointee.discarded += UInt32(truncatingIfNeeded: count)
+        if connection.pointee.discarded > Limits.lingerBytes { close(index) }
+    }
+
+    /// Ends the patience with every connection whose deadline has passed.
+    mutating func expire() {
+        while let index = wheel.next(by: now) {
+            let connection = slab[index]
+            guard connection.pointee.phase != .free else { continue }
+            if connection.pointee.deadline > now {
+                wheel.schedule(index, at: connection.pointee.deadline)
+                continue
+            }
+            counters.add(.connectionsTimedOut, 1)
+            switch connection.pointee.phase {
+            case .head, .body:
+                counters.add(.requestsBadRequest, 1)
+                refuseNow(index, 408)
+            case .parked:
+                releaseOutput(index)
+                refuseNow(index, 503)
+            case .idle, .sending, .lingering, .free: close(index)
+            }
+        }
+    }
+
+    /// Refuses outside of ``serve(_:_:)``.
+    mutating func refuseNow(_ index: Int, _ status: UInt16) {
+        if case .last = refuse(index, status) { finish(index, lingers: true) }
+    }
+}
+
+/// How far a drain has come.
+struct DrainState: BitwiseCopyable {
+    var isDraining = false
+    /// Every connection has ended, or waited too long.
+    var isOver = false
+    /// When it began, in the loop's microseconds.
+    var startedAt: Int64 = 0
+}
+
+extension EventLoop {
+    /// Takes in who waits at the door, and closes it.
+    mutating func beginDrain() {
+        drain.isDraining = true
+        drain.startedAt = now
+        for position in listeners.descriptors.indices { accept(position) }
+        listeners.close()
+    }
+
+    /// Idle connections have a moment for a request that is under way; then they are closed, and
+    /// the loop ends with the last of the others.
+    mutating func continueDrain() {
+        if now - drain.startedAt >= Limits.drainGraceMicroseconds {
+            for index in 0..<slab.highWater where slab[index].pointee.phase == .idle {
+                receive(index)
+                if slab[index].pointee.phase == .idle { close(index) }
+            }
+        }
+        drain.isOver = slab.count == 0 || now - drain.startedAt >= Limits.drainMicroseconds
+    }
+}

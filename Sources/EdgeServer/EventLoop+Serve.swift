@@ -1,0 +1,173 @@
+// From received bytes to answers: every complete request in the buffer, in order, then one send.
+internal import EdgeCore
+internal import LinuxIO
+internal import RingLog
+internal import Telemetry
+internal import Tracking
+
+/// How one request left its connection.
+enum ServeStep: BitwiseCopyable {
+    /// Answered; so many bytes are done with.
+    case consumed(Int)
+    /// Answered with the connection's last answer.
+    case last
+    /// The connection waits with the bytes it keeps: for its body, the disk, or its client.
+    case waiting
+}
+
+extension EventLoop {
+    /// Reads once and serves what came.
+    mutating func receive(_ index: Int) {
+        let connection = slab[index]
+        let target: UnsafeMutableRawBufferPointer
+        if let input = connection.pointee.input {
+            let filled = Int(connection.pointee.inputCount)
+            target = UnsafeMutableRawBufferPointer(
+                start: input + filled, count: inputRoom(index))
+        } else {
+            target = receiveSlab
+        }
+        let count = Socket.receive(connection.pointee.descriptor, target)
+        if count <= 0 {
+            if count == -Socket.wouldBlock { return watch(index, .readable) }
+            return close(index)
+        }
+        counters.add(.bytesReceived, count)
+        guard let input = connection.pointee.input else {
+            return serve(index, UnsafeMutableRawBufferPointer(rebasing: receiveSlab[..<count]))
+        }
+        if connection.pointee.phase == .body { return continueBody(index, received: count) }
+        connection.pointee.inputCount += UInt32(truncatingIfNeeded: count)
+        let filled = Int(connection.pointee.inputCount)
+        serve(index, UnsafeMutableRawBufferPointer(start: input, count: filled))
+    }
+
+    /// Serves every complete request in `bytes`: the receive slab's or the connection's own block.
+    mutating func serve(_ index: Int, _ bytes: UnsafeMutableRawBufferPointer) {
+        var position = 0
+        while position < bytes.count {
+            let rest = UnsafeMutableRawBufferPointer(rebasing: bytes[position...])
+            switch serveOne(index, rest) {
+            case .consumed(let count):
+                position += count
+                // A client that may not send more gets nothing more read.
+                if slab[index].pointee.closesAfterOutput {
+                    return finish(index, lingers: position < bytes.count || drain.isDraining)
+                }
+            case .last: return finish(index, lingers: true)
+            case .waiting: return
+            }
+        }
+        releaseInput(index)
+        slab[index].pointee.phase = .idle
+        slab[index].pointee.deadline = now + limits.idleTimeoutMicroseconds
+        finish(index, lingers: false)
+    }
+
+    /// One request at the start of `rest`.
+    @inline(__always)
+    private mutating func serveOne(
+        _ index: Int, _ rest: UnsafeMutableRawBufferPointer
+    ) -> ServeStep {
+        let bytes = UnsafeRawBufferPointer(rest)
+        switch RequestParser.parse(bytes, limit: limits.headerBytes, into: &head) {
+        case .needMore: return awaitHead(index, rest)
+        case .refused(let status):
+            counters.add(.requestsBadRequest, 1)
+            return refuse(index, status)
+        case .complete: break
+        }
+        if sendSlab.count - pendingOutput < Limits.responseBytes, !flush(index) {
+            return keepUntilSent(index, rest)
+        }
+        if drain.isDraining { head.keepAlive = false }
+        let route = Router.route(head, bytes)
+        switch route {
+        case .redirect: return redirect(index, bytes)
+        case .pixel, .postback, .conversions: return conversion(index, route, rest)
+        default: return fixed(index, route, bytes)
+        }
+    }
+
+    /// A click: decided by the engine, recorded in the ring, answered; in this order.
+    @inline(__always)
+    private mutating func redirect(
+        _ index: Int, _ bytes: UnsafeRawBufferPointer
+    ) -> ServeStep {
+        // A body on a redirect is not read: the answer is the connection's last.
+        let hasBody = head.hasBody
+        if hasBody { head.keepAlive = false }
+        if !isAdmitted { isAdmitted = shared.isAdmitted }
+        // Before the node is claimed no identity may be minted: as if nothing were loaded.
+        let record =
+            isAdmitted ? appender.reserve(bytes: ClickRecord.maximumBytes, priority: .click) : nil
+        let entered = shared.directory.enter(loop: settings.number)
+        let tables = isAdmitted ? entered : nil
+        let peer = slab[index].pointee.peer
+        let answer = engine.answer(
+            head, bytes,
+            client: ClientAddress(high: peer.high, low: peer.low, isIPv6: peer.isIPv6),
+            place: ClickPlace(), clock: clock, tables: tables, closing: !head.keepAlive,
+            record: record, response: sendRoom(at: pendingOutput))
+        shared.directory.leave(loop: settings.number)
+        if answer.recordBytes > 0 {
+            // In the ring before the first byte of the answer leaves (contract, 7.1).
+            _ = appender.commit(bytes: answer.recordBytes, kind: RecordKind.click.rawValue)
+            counters.add(.clicksRecorded, 1)
+            appender.noteLatestIdentity(milliseconds: engine.latestMilliseconds)
+        } else if record != nil {
+            appender.cancel()
+        } else if answer.isDropped {
+            counters.add(.clicksDropped, 1)
+        }
+        counters.add(counter(of: answer.outcome), 1)
+        pendingOutput += answer.responseBytes
+        if answer.closes { slab[index].pointee.closesAfterOutput = true }
+        return hasBody ? .last : .consumed(head.headBytes)
+    }
+
+    /// Answers that are no click and no conversion.
+    private mutating func fixed(
+        _ index: Int, _ route: Route, _ bytes: UnsafeRawBufferPointer
+    ) -> ServeStep {
+        let hasBody = head.hasBody
+        if hasBody { head.keepAlive = false }
+        counters.add(.requestsOther, 1)
+        pendingOutput += writeRoute(route)
+        if !head.keepAlive { slab[index].pointee.closesAfterOutput = true }
+        return hasBody ? .last : .consumed(head.headBytes)
+    }
+
+    /// A refusal is a connection's last answer.
+    mutating func refuse(_ index: Int, _ status: UInt16) -> ServeStep {
+        if sendSlab.count - pendingOutput < Limits.responseBytes, !flush(index) {
+            // The client reads nothing; it need not be told.
+            if slab[index].pointee.phase != .free { slab[index].pointee.closesAfterOutput = true }
+            return .waiting
+        }
+        pendingOutput += writeStatus(status, closing: true, at: pendingOutput)
+        slab[index].pointee.closesAfterOutput = true
+        return .last
+    }
+
+    /// Keeps a partial head until more of it comes.
+    private mutating func awaitHead(
+        _ index: Int, _ rest: UnsafeMutableRawBufferPointer
+    ) -> ServeStep {
+        let connection = slab[index]
+        if connection.pointee.phase != .head || connection.pointee.input != rest.baseAddress {
+            // A head's time runs from its first byte; a new connection's has begun already.
+            connection.pointee.deadline = now + limits.headerTimeoutMicroseconds
+        }
+        guard keep(index, rest) else { return refuse(index, 503) }
+        connection.pointee.phase = .head
+        finish(index, lingers: false)
+        return .waiting
+    }
+
+    /// Keeps requests unserved until earlier answers have gone.
+    mutating func keepUntilSent(_ index: Int, _ rest: UnsafeMutableRawBufferPointer) -> ServeStep {
+        if slab[index].pointee.phase != .free, !keep(index, rest) { close(index) }
+        return .waiting
+    }
+}

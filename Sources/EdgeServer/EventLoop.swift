@@ -1,0 +1,179 @@
+// One event loop: its epoll, connections, buffers, ring and engine. Owned by one thread; nothing here
+// is shared but what LoopShared holds. The files EventLoop+…swift are its steps.
+internal import EdgeCore
+internal import LinuxIO
+internal import RingLog
+internal import TLS
+internal import Telemetry
+internal import Tracking
+
+/// What a loop is made with.
+struct LoopSettings {
+    var number: Int
+    var limits: EdgeLimits
+    /// Connections of one loop at most.
+    var slabCapacity: Int
+    /// This loop's part of the buffered bytes.
+    var budgetBytes: Int
+    var clickKey: SipHashKey
+    var verifyKeys: [SipHashKey]
+    var privacy: AddressPrivacy
+    var honoursGPC: Bool
+}
+
+/// What an event's data names when its generation is 0.
+enum LoopSignal {
+    /// The appender's eventfd: a sync has passed.
+    static let durable: UInt64 = 0
+    /// Another thread asks for attention.
+    static let wake: UInt64 = 1
+    /// The first listener; the others follow.
+    static let firstListener: UInt64 = 2
+}
+
+/// A loop and all that it owns.
+struct EventLoop: ~Copyable {
+    let settings: LoopSettings
+    let limits: EdgeLimits
+    let shared: LoopShared
+    let counters: CounterBlock
+    let epoll: Epoll
+    let events: Epoll.EventList
+    var listeners: ListenerSet
+    var slab: ConnectionSlab
+    var wheel: TimerWheel
+    var pool: BlockPool
+    var parked: ParkedQueue
+    var appender: RingAppender
+    var engine: ClickEngine
+    var intake: ConversionIntake<OpenSSLDigests>
+    var clock = LoopClock()
+    var carried: CarriedClock
+    /// What recv fills when a connection has nothing left over.
+    let receiveSlab: UnsafeMutableRawBufferPointer
+    /// Answers of the connection being served, `0..<pendingOutput`.
+    let sendSlab: UnsafeMutableRawBufferPointer
+    var pendingOutput = 0
+    /// The head being answered; kept here so that its bytes are not made anew for each request.
+    var head = RequestHead()
+    /// Microseconds of the monotonic clock at this turn.
+    var now: Int64
+    /// A conversion was appended in this turn.
+    var wantsSync = false
+    /// The spool has claimed its node: identities may be minted.
+    var isAdmitted = false
+    var drain = DrainState()
+
+    init(
+        settings: LoopSettings, shared: LoopShared, counters: CounterBlock,
+        epoll: consuming Epoll, listeners: consuming ListenerSet,
+        appender: consuming RingAppender, idFloorMilliseconds: Int64, ringID: UInt16
+    ) {
+        self.settings = settings
+        self.shared = shared
+        self.counters = counters
+        limits = settings.limits
+        self.epoll = epoll
+        events = Epoll.EventList(capacity: Limits.eventsPerTurn)
+        now = SystemClock.monotonicNanoseconds() / 1000
+        slab = ConnectionSlab(capacity: settings.slabCapacity)
+        wheel = TimerWheel(capacity: settings.slabCapacity, now: now)
+        let large = max(
+            settings.limits.headerBytes + settings.limits.bodyBytes + 4096,
+            max(Limits.receiveBytes, Limits.sendBytes))
+        pool = BlockPool(
+            smallBytes: settings.limits.headerBytes + 1024, largeBytes: large,
+            budgetBytes: settings.budgetBytes)
+        parked = ParkedQueue()
+        let boot = SystemClock.bootMicroseconds()
+        carried = CarriedClock(wall: SystemClock.wallMicroseconds(), boot: boot)
+        clock.update(wallMicroseconds: carried.now(boot: boot))
+        engine = ClickEngine(
+            clickKey: settings.clickKey, privacy: settings.privacy,
+            honourGPC: settings.honoursGPC,
+            minter: ClickIDMinter(ring: ringID, floorMilliseconds: idFloorMilliseconds))
+        intake = ConversionIntake(digests: OpenSSLDigests(), clickKeys: settings.verifyKeys)
+        receiveSlab = .allocate(byteCount: Limits.receiveBytes, alignment: 64)
+        sendSlab = .allocate(byteCount: Limits.sendBytes, alignment: 64)
+        self.appender = appender
+        self.listeners = listeners
+    }
+
+    /// Watches the descriptors that are not connections. Once, before the first turn.
+    mutating func begin() throws(Errno) {
+        try epoll.add(appender.durableEventDescriptor, .readable, data: LoopSignal.durable)
+        try epoll.add(
+            shared.wakeDescriptor(of: settings.number), .readable, data: LoopSignal.wake)
+        try watchListeners()
+    }
+
+    deinit {
+        receiveSlab.deallocate()
+        sendSlab.deallocate()
+    }
+
+    /// Serves until a drain has ended.
+    mutating func run() {
+        while !drain.isOver {
+            turn(milliseconds: slab.count > 0 || drain.isDraining ? 125 : 1000)
+        }
+        closeAll()
+    }
+
+    /// One wait and all that came of it.
+    mutating func turn(milliseconds: Int32) {
+        let count = epoll.wait(events, milliseconds: milliseconds)
+        tick()
+        for position in 0..<count {
+            let data = events.data(position)
+            if data >> 32 == 0 {
+                handleSignal(data)
+            } else if let index = slab.index(data) {
+                handle(index, events.events(position))
+            }
+        }
+        if wantsSync {
+            wantsSync = false
+            appender.requestSync()
+        }
+        expire()
+        if drain.isDraining { continueDrain() }
+    }
+
+    /// Reads the clocks, once a turn.
+    private mutating func tick() {
+        now = SystemClock.monotonicNanoseconds() / 1000
+        let boot = SystemClock.bootMicroseconds()
+        if carried.isDue(boot: boot) {
+            carried.correct(wall: SystemClock.wallMicroseconds(), boot: boot)
+            if listeners.isPaused { try? watchListeners() }
+        }
+        clock.update(wallMicroseconds: carried.now(boot: boot))
+    }
+
+    private mutating func handleSignal(_ signal: UInt64) {
+        switch signal {
+        case LoopSignal.durable:
+            appender.clearDurableEvent()
+            releaseParked()
+        case LoopSignal.wake:
+            shared.clearWake(of: settings.number)
+            if shared.isDraining && !drain.isDraining { beginDrain() }
+        default:
+            accept(Int(signal - LoopSignal.firstListener))
+        }
+    }
+
+    private mutating func handle(_ index: Int, _ came: Epoll.Events) {
+        // By bits: an option set's literal is an array where nothing is optimised.
+        let isBroken =
+            came.rawValue & (Epoll.Events.error.rawValue | Epoll.Events.hangUp.rawValue) != 0
+        switch slab[index].pointee.phase {
+        case .idle, .head, .body: receive(index)
+        case .sending: isBroken ? close(index) : continueSending(index)
+        case .parked: if isBroken { close(index) }
+        case .lingering: discard(index)
+        case .free: break
+        }
+    }
+}

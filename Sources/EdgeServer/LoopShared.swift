@@ -1,0 +1,89 @@
+// The little that loops share: flags, counts of connections, the message memory, wake-ups.
+internal import EdgeCore
+internal import LinuxIO
+internal import Synchronization
+
+/// What every loop of a server sees.
+///
+/// `@unchecked Sendable`: atomics, a Mutex, and values that never change after `init`.
+final class LoopShared: @unchecked Sendable {
+    /// The published tables.
+    let directory: EdgeDirectory
+    /// Signed messages of the last minutes, for 409. Conversions only: the click path takes no lock.
+    let messages = Mutex(MessageMemory())
+    private let addresses: AddressCounts
+    private let connectionLimit: Int
+    private let connections = Atomic<Int>(0)
+    private let admission: Atomic<Bool>
+    private let draining = Atomic<Bool>(false)
+    private let ended = Atomic<Int>(0)
+    private let wakes: [WakeUp]
+
+    private final class WakeUp: Sendable {
+        let event: EventDescriptor
+        init() throws(Errno) { event = try EventDescriptor() }
+    }
+
+    init(loops: Int, directory: EdgeDirectory, limits: EdgeLimits, isAdmitted: Bool) throws(Errno) {
+        self.directory = directory
+        addresses = AddressCounts(limit: limits.connectionsPerAddress)
+        connectionLimit = limits.connections
+        admission = Atomic(isAdmitted)
+        var wakes: [WakeUp] = []
+        for _ in 0..<loops { wakes.append(try WakeUp()) }
+        self.wakes = wakes
+    }
+
+    /// Counts a connection in; false when the process or its address has too many.
+    func enter(_ peer: PeerAddress) -> Bool {
+        // Relaxed, here and below: the count orders nothing else.
+        guard connections.wrappingAdd(1, ordering: .relaxed).newValue <= connectionLimit else {
+            connections.wrappingSubtract(1, ordering: .relaxed)
+            return false
+        }
+        guard addresses.enter(peer) else {
+            connections.wrappingSubtract(1, ordering: .relaxed)
+            return false
+        }
+        return true
+    }
+
+    /// Counts a connection out.
+    func leave(_ peer: PeerAddress) {
+        addresses.leave(peer)
+        connections.wrappingSubtract(1, ordering: .relaxed)
+    }
+
+    /// Connections that are open.
+    var connectionCount: Int { connections.load(ordering: .relaxed) }
+
+    /// Whether the spool has claimed its node, so that identities may be minted.
+    var isAdmitted: Bool { admission.load(ordering: .acquiring) }
+
+    /// Opens the doors, once the node is claimed.
+    func admit() {
+        admission.store(true, ordering: .releasing)
+        wakeAll()
+    }
+
+    /// Whether the loops are to end.
+    var isDraining: Bool { draining.load(ordering: .acquiring) }
+
+    /// Tells the loops to end.
+    func beginDrain() {
+        draining.store(true, ordering: .releasing)
+        wakeAll()
+    }
+
+    /// Notes that a loop has ended.
+    func noteEnd() { ended.wrappingAdd(1, ordering: .releasing) }
+
+    /// Loops that have ended.
+    var endedLoops: Int { ended.load(ordering: .acquiring) }
+
+    func wakeDescriptor(of loop: Int) -> CInt { wakes[loop].event.descriptor.rawValue }
+
+    func clearWake(of loop: Int) { wakes[loop].event.clear() }
+
+    private func wakeAll() { for wake in wakes { wake.event.signal() } }
+}

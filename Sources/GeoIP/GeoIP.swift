@@ -1,1 +1,0 @@
-// GeoIP: see docs/architecture.md.

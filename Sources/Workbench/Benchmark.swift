@@ -1,0 +1,184 @@
+// `make bench`: clickd against nginx and a server that does nothing, run in turn (ours, theirs, ours,
+// theirs), each line the median of the paired ratios. CPU time is the kernel's own accounting.
+internal import LinuxIO
+
+/// The comparisons of `Benchmarks/`.
+public struct Benchmark {
+    private let sources: String
+    private let pairs: Int
+    private let seconds: Int
+    private let directory: String
+
+    /// Comparisons of so many pairs, each run so many seconds.
+    public init(sources: String, pairs: Int, seconds: Int) throws {
+        self.sources = sources
+        self.pairs = max(1, pairs)
+        self.seconds = max(1, seconds)
+        directory = "/var/tmp/clickd-bench-\(CurrentProcess.id)"
+        try FileSystem.makeDirectories(directory, permissions: 0o755)
+    }
+
+    /// Measures everything and prints the lines.
+    public func run() throws {
+        defer { try? FileSystem.removeTree(directory) }
+        let cluster = try PrivateCluster.start(directory: "\(directory)/postgres")
+        defer { cluster.stop() }
+        let stack = ServiceStack(
+            directory: directory, port: try SocketAddress.freePort(), cluster: cluster)
+        stack.settings["http"] = "{ listen: [\"127.0.0.1:\(stack.port)\"], workers: 1 }"
+        stack.settings["log"] = "{ level: error, format: text }"
+        try stack.prepare()
+        _ = try stack.psql(SampleData.sql(), ["-q"])
+        defer { stack.stop(removingRings: true) }
+        var peers = BenchmarkPeers(sources: sources, directory: directory)
+        defer { peers.stop() }
+        try peers.start()
+        try stack.startClickd()
+        try pin(stack.clickd)
+        var lines: [(String, String)] = []
+        lines += try compareRedirects(stack, peers)
+        lines.append(("flush/copy", try FlushBenchmark(stack: stack, pairs: min(pairs, 3)).run()))
+        for (name, value) in lines { CurrentProcess.writeOutput("\(name) \(value)\n") }
+    }
+
+    /// The server under test gets the first core; the load has the second.
+    private func pin(_ process: ChildProcess?) throws {
+        guard let process else { return }
+        try ChildProcess.start(
+            ["taskset", "-a", "-p", "-c", "0", "\(process.id)"], output: "/dev/null"
+        ).wait()
+    }
+
+    private func compareRedirects(
+        _ stack: ServiceStack, _ peers: BenchmarkPeers
+    ) throws -> [(String, String)] {
+        var ratios: [String: [Ratio]] = [:]
+        guard let clickd = stack.clickd else { throw StackError("clickd is not running") }
+        for pair in 1...pairs {
+            for peer in peers.running {
+                let ours = try measure(clickd, port: stack.port, stack: stack)
+                let theirs = try measure(peer.process, port: peer.port, stack: nil)
+                report(pair, "clickd", ours)
+                report(pair, peer.name, theirs)
+                ratios["cpu/\(peer.name)", default: []].append(
+                    Ratio(ours.loopNanosecondsPerRequest, theirs.loopNanosecondsPerRequest))
+                ratios["process-cpu/\(peer.name)", default: []].append(
+                    Ratio(ours.processNanosecondsPerRequest, theirs.processNanosecondsPerRequest))
+                ratios["rps/\(peer.name)", default: []].append(
+                    Ratio(ours.requestsPerSecond, theirs.requestsPerSecond))
+            }
+        }
+        return [
+            "cpu/do-nothing", "process-cpu/do-nothing", "cpu/nginx", "cpu/nginx-log",
+            "rps/do-nothing",
+            "rps/nginx",
+        ].map { ($0, Ratio.median(ratios[$0] ?? [])) }
+    }
+
+    private func report(_ pair: Int, _ name: String, _ sample: LoadSample) {
+        CurrentProcess.writeOutput(
+            "pair \(pair): \(name): \(sample.requestsPerSecond) requests/s, "
+                + "\(sample.loopNanosecondsPerRequest) ns/request on its loop, "
+                + "\(sample.processNanosecondsPerRequest) ns/request in the process\n")
+    }
+
+    /// One run of wrk against a server, with the CPU time that the server's threads used for it.
+    private func measure(
+        _ process: ChildProcess, port: UInt16, stack: ServiceStack?
+    ) throws -> LoadSample {
+        let before = try CPUTime(of: process)
+        let output = "\(directory)/wrk.txt"
+        try? FileSystem.remove(output)
+        let code = try ChildProcess.start(
+            [
+                "taskset", "-c", "1", "wrk", "-t", "1", "-c", "64", "-d", "\(seconds)s",
+                "http://127.0.0.1:\(port)/demo",
+            ], output: output
+        ).wait()
+        let text = String(decoding: try FileSystem.read(output), as: UTF8.self)
+        guard code == 0, !text.contains("Non-2xx"), !text.contains("Socket errors") else {
+            throw StackError("wrk: \(text)")
+        }
+        let loop = try CPUTime(of: process)
+        try stack?.flush()
+        let after = try CPUTime(of: process)
+        let requests = try LoadSample.requests(in: text)
+        return LoadSample(
+            requestsPerSecond: requests / seconds,
+            loopNanosecondsPerRequest: (loop.loops - before.loops) / requests,
+            processNanosecondsPerRequest: (after.process - before.process) / requests)
+    }
+}
+
+/// What one run gave.
+struct LoadSample {
+    let requestsPerSecond: Int
+    let loopNanosecondsPerRequest: Int
+    let processNanosecondsPerRequest: Int
+
+    /// `N requests in …` of wrk's report.
+    static func requests(in text: String) throws -> Int {
+        for line in text.split(separator: "\n") where line.contains(" requests in ") {
+            if let count = line.split(separator: " ").first.flatMap({ Int($0) }), count > 0 {
+                return count
+            }
+        }
+        throw StackError("no count of requests in: \(text)")
+    }
+}
+
+/// CPU time of a process by thread, from the kernel's scheduler (`schedstat`, nanoseconds).
+struct CPUTime {
+    /// Threads whose name begins with `loop`, or all where none does.
+    let loops: Int
+    /// All threads.
+    let process: Int
+
+    init(of process: ChildProcess) throws {
+        var loops = 0
+        var all = 0
+        var hasLoops = false
+        for task in try FileSystem.list("/proc/\(process.id)/task") {
+            let folder = "/proc/\(process.id)/task/\(task)"
+            let name = String(decoding: try FileSystem.read("\(folder)/comm"), as: UTF8.self)
+            let statistics = String(
+                decoding: try FileSystem.read("\(folder)/schedstat"), as: UTF8.self)
+            guard let used = statistics.split(separator: " ").first.flatMap({ Int($0) }) else {
+                continue
+            }
+            all += used
+            if name.hasPrefix("loop") {
+                loops += used
+                hasLoops = true
+            }
+        }
+        self.process = all
+        self.loops = hasLoops ? loops : all
+    }
+}
+
+/// A ratio of two counts, kept exact until it is printed.
+struct Ratio: Comparable {
+    let numerator: Int
+    let denominator: Int
+
+    init(_ numerator: Int, _ denominator: Int) {
+        self.numerator = numerator
+        self.denominator = max(1, denominator)
+    }
+
+    static func < (left: Ratio, right: Ratio) -> Bool {
+        left.numerator * right.denominator < right.numerator * left.denominator
+    }
+    static func == (left: Ratio, right: Ratio) -> Bool { !(left < right) && !(right < left) }
+
+    /// The middle ratio with three decimals.
+    static func median(_ ratios: [Ratio]) -> String {
+        guard !ratios.isEmpty else { return "none" }
+        let middle = ratios.sorted()[ratios.count / 2]
+        let thousandths = (middle.numerator * 1000 + middle.denominator / 2) / middle.denominator
+        let decimals = String(thousandths % 1000)
+        return "\(thousandths / 1000)." + String(repeating: "0", count: 3 - decimals.count)
+            + decimals
+    }
+}

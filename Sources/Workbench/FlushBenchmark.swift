@@ -1,0 +1,81 @@
+// flush/copy: rows a second that the flusher moves from the spool into PostgreSQL, against psql's
+// \copy of the same rows, binary, into a table of the same shape.
+internal import LinuxIO
+
+/// One backlog, flushed and then copied, in pairs.
+struct FlushBenchmark {
+    let stack: ServiceStack
+    let pairs: Int
+    private static let backlogSeconds = 8
+
+    init(stack: ServiceStack, pairs: Int) {
+        self.stack = stack
+        self.pairs = pairs
+    }
+
+    func run() throws -> String {
+        var ratios: [Ratio] = []
+        for pair in 1...pairs {
+            let ours = try flushBacklog()
+            let theirs = try copySameRows()
+            CurrentProcess.writeOutput(
+                "pair \(pair): flush: \(ours) rows/s; psql \\copy: \(theirs) rows/s\n")
+            ratios.append(Ratio(ours, theirs))
+        }
+        return Ratio.median(ratios)
+    }
+
+    /// Fills the spool while PostgreSQL is away, then times the way from its return to the last row.
+    private func flushBacklog() throws -> Int {
+        try stack.flush()
+        _ = try stack.psql("TRUNCATE clicks_logs", ["-q"])
+        stack.cluster.stop()
+        let load = try ChildProcess.start(
+            [
+                "wrk", "-t", "1", "-c", "64", "-d", "\(FlushBenchmark.backlogSeconds)s",
+                "\(stack.url)/demo",
+            ],
+            output: "\(stack.directory)/wrk.txt")
+        guard load.wait() == 0 else { throw StackError("wrk failed") }
+        let before = try flushed()
+        try stack.cluster.start()
+        while try flushed() == before { Thread.sleep(microseconds: 1000) }
+        let start = SystemClock.monotonicNanoseconds()
+        let first = try flushed()
+        while true {
+            let answer = try stack.ask("/flush", method: "POST")
+            if answer.status == 200 { break }
+        }
+        let elapsed = SystemClock.monotonicNanoseconds() - start
+        let rows = try flushed() - first
+        return rows * 1_000_000_000 / max(1, Int(elapsed))
+    }
+
+    private func flushed() throws -> Int {
+        let text = try stack.ask("/stats").text
+        guard let clicks = text.firstRange(of: "\"clicks\""),
+            let field = text[clicks.upperBound...].firstRange(of: "\"flushed\":")
+        else { throw StackError("no clicks.flushed in /stats: \(text)") }
+        let digits = text[field.upperBound...].drop { $0 == " " }.prefix { $0.isNumber }
+        return Int(digits) ?? 0
+    }
+
+    private func copySameRows() throws -> Int {
+        let leaf = try stack.psql(
+            """
+            SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'clicks_logs'::regclass
+            ORDER BY (SELECT count(*) FROM clicks_logs c WHERE c.tableoid = inhrelid) DESC LIMIT 1
+            """
+        ).filter { !$0.isNewline }
+        let rows = try stack.count("SELECT count(*) FROM \(leaf)")
+        let file = "\(stack.directory)/rows.bin"
+        defer { try? FileSystem.remove(file) }
+        _ = try stack.psql("\\copy \(leaf) TO '\(file)' (FORMAT binary)", ["-q"])
+        _ = try stack.psql("CREATE TABLE copied (LIKE \(leaf) INCLUDING ALL)", ["-q"])
+        defer { _ = try? stack.psql("DROP TABLE copied", ["-q"]) }
+        let start = SystemClock.monotonicNanoseconds()
+        _ = try stack.psql("\\copy copied FROM '\(file)' (FORMAT binary)", ["-q"])
+        let elapsed = SystemClock.monotonicNanoseconds() - start
+        return rows * 1_000_000_000 / max(1, Int(elapsed))
+    }
+}

@@ -1,1 +1,0 @@
-// clickd-workbench: wiring only.

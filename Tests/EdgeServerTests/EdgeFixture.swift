@@ -1,0 +1,181 @@
+// A real edge in this process, on a port of the kernel's choice, and a client that speaks bytes.
+import EdgeCore
+import LinuxIO
+import RingLog
+import Telemetry
+import Tracking
+
+@testable import EdgeServer
+
+/// A fixture's failure, in words.
+struct FixtureError: Error, CustomStringConvertible {
+    let description: String
+}
+
+/// Keys and identities that the tests know.
+enum Known {
+    static let key = SipHashKey(first: 1, second: 2)
+    static let merchant = EntityID(high: 0x1111, low: 0x2222)
+    static let influencer = EntityID(high: 0x3333, low: 0x4444)
+    static let link = EntityID(high: 0x5555, low: 0x6666)
+    static let postbackToken = "a-token-of-enough-bytes"
+    static let signingKey = Array("a signing key of enough bytes".utf8)
+}
+
+/// An edge over a ring and a spool of its own.
+final class EdgeFixture {
+    let path: String
+    let store: RingLogStore
+    let server: EdgeServer
+    let counters: EdgeCounters
+    let directory: EdgeDirectory
+
+    init(
+        limits: EdgeLimits = EdgeLimits(), workers: Int = 1, publishing: Bool = true,
+        claiming: Bool = true, ringBytes: Int = 4 << 20, syncMicroseconds: Int64 = 100_000
+    ) throws {
+        let random = Randomness.bytes(8).reduce(into: "") { $0 += String($1, radix: 16) }
+        path = "/dev/shm/clickd-edge-test-\(random)"
+        store = try RingLogStore(
+            node: 1, workers: workers,
+            ring: RingOptions(directory: "\(path)/ring", bytes: ringBytes),
+            spool: SpoolOptions(
+                directory: "\(path)/spool", segmentBytes: 4 << 20, quotaBytes: 256 << 20,
+                syncMicroseconds: syncMicroseconds, retainMicroseconds: 60_000_000))
+        if claiming { try store.markClaimed() }
+        counters = EdgeCounters(loops: workers)
+        directory = EdgeDirectory(loops: workers)
+        if publishing { directory.publish(try EdgeFixture.tables()) }
+        guard let anyPort = SocketAddress("127.0.0.1:0") else {
+            throw FixtureError(description: "no address")
+        }
+        server = try EdgeServer(
+            options: EdgeServerOptions(
+                listen: [anyPort], workers: workers, clickKey: Known.key,
+                verifyKeys: [Known.key], limits: limits),
+            store: store, directory: directory, counters: counters)
+    }
+
+    deinit { try? FileSystem.removeTree(path) }
+
+    /// Starts spooler and loops.
+    func start() throws {
+        try store.startSpooler()
+        try server.start()
+    }
+
+    /// Drains loops and spooler.
+    func stop() {
+        server.drain()
+        store.stopSpooler()
+    }
+
+    /// Starts, runs `body`, and stops whatever happens.
+    func run(_ body: (EdgeFixture) throws -> Void) throws {
+        try start()
+        defer { stop() }
+        try body(self)
+    }
+
+    static func tables() throws -> EdgeTables {
+        guard let euro = Currency("EUR") else { throw FixtureError(description: "no euro") }
+        var merchant = MerchantDefinition(id: Known.merchant, currency: euro)
+        merchant.postbackToken = Array(Known.postbackToken.utf8)
+        merchant.signingSecret = Array("whsec_\(Base64.encode(Known.signingKey))".utf8)
+        var link = LinkDefinition(
+            id: Known.link, merchantID: Known.merchant, influencerID: Known.influencer,
+            slug: Array("shoes".utf8), destination: Array("https://shop.example/shoes".utf8))
+        link.forwardsQuery = true
+        let (links, _) = LinkTable.build(
+            links: [link], merchants: [merchant], domains: [],
+            seed: SipHashKey(first: 3, second: 4))
+        return EdgeTables(
+            links: links, overlay: nil, merchants: MerchantDirectory([merchant]),
+            visitorKeys: VisitorKeys(),
+            merchantsAsOf: Timestamp(microseconds: SystemClock.wallMicroseconds()))
+    }
+
+    func client() throws -> RawClient { try RawClient(port: server.ports[0]) }
+}
+
+/// An HTTP answer as it came.
+struct RawResponse {
+    var status: Int
+    var head: String
+    var body: String
+
+    func header(_ name: String) -> String? {
+        for line in head.split(separator: "\r\n") where line.lowercased().hasPrefix(name + ": ") {
+            return String(line.dropFirst(name.count + 2))
+        }
+        return nil
+    }
+}
+
+/// A blocking connection that sends what it is told and splits what it hears into answers.
+final class RawClient {
+    private let socket: FileDescriptor
+    private var heard: [UInt8] = []
+
+    init(port: UInt16) throws {
+        guard let address = SocketAddress("127.0.0.1:\(port)") else {
+            throw FixtureError(description: "no address")
+        }
+        socket = try Socket.connect(address, timeoutSeconds: 20)
+    }
+
+    func send(_ text: String) throws {
+        try Array(text.utf8).withUnsafeBytes { try socket.writeAll($0) }
+    }
+
+    func finishSending() { Socket.shutdownWriting(socket.rawValue) }
+
+    /// More bytes; false at the end.
+    private func hear() throws -> Bool {
+        var chunk = [UInt8](repeating: 0, count: 65_536)
+        let count = try chunk.withUnsafeMutableBytes { try socket.read(into: $0) }
+        heard += chunk[..<count]
+        return count > 0
+    }
+
+    /// Whether the server has closed, with nothing more said.
+    func isClosed() throws -> Bool {
+        guard heard.isEmpty else { return false }
+        do { return try !hear() } catch { return true }
+    }
+
+    /// The next answer; `withoutBody` for HEAD.
+    func response(withoutBody: Bool = false) throws -> RawResponse {
+        var end: Int?
+        while end == nil {
+            end = heard.indices.dropLast(3).first {
+                heard[$0] == 13 && heard[$0 + 1] == 10 && heard[$0 + 2] == 13 && heard[$0 + 3] == 10
+            }
+            if end == nil, try !hear() { throw FixtureError(description: "closed early") }
+        }
+        let headEnd = (end ?? 0) + 4
+        let head = String(decoding: heard[..<headEnd], as: UTF8.self)
+        let words = head.split(separator: " ", maxSplits: 2)
+        guard words.count > 1, let status = Int(words[1]) else {
+            throw FixtureError(description: "no status in \(head)")
+        }
+        var response = RawResponse(status: status, head: head, body: "")
+        let length = withoutBody ? 0 : response.header("content-length").flatMap { Int($0) } ?? 0
+        while heard.count < headEnd + length {
+            if try !hear() { throw FixtureError(description: "closed within a body") }
+        }
+        response.body = String(decoding: heard[headEnd..<headEnd + length], as: UTF8.self)
+        heard.removeFirst(headEnd + length)
+        return response
+    }
+
+    func ask(_ request: String) throws -> RawResponse {
+        try send(request)
+        return try response()
+    }
+}
+
+/// A GET without anything but Host.
+func get(_ target: String, method: String = "GET", headers: String = "") -> String {
+    "\(method) \(target) HTTP/1.1\r\nHost: go.example\r\n\(headers)\r\n"
+}
