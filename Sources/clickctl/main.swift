@@ -1,1 +1,4 @@
 // clickctl: wiring only.
+import OperatorCommands
+
+OperatorTool.run()

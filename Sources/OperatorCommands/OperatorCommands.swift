@@ -1,1 +1,0 @@
-// OperatorCommands: see docs/architecture.md.
