@@ -38,7 +38,9 @@ extension Connection {
         }
     }
 
-    /// Sends what libpq has buffered. `sent` is the result of the PQsend call before: 0 means it failed.
+    /// Sends what libpq has buffered.
+    ///
+    /// `sent` is the result of the PQsend call before: 0 means it failed.
     func flush(_ sent: Int32, _ deadline: Int64?) throws(PostgresError) {
         let handle = try open()
         guard sent == 1 else { throw lost() }

@@ -248,7 +248,9 @@ public final class Connection {
         if failed { throw PostgresError("the transaction had failed and was rolled back") }
     }
 
-    /// Waits until a notification has come or the time is over; whether one came. All that came are taken.
+    /// Waits until a notification has come or the time is over; whether one came.
+    ///
+    /// All that came are taken.
     public func waitForNotification(milliseconds: Int) throws(PostgresError) -> Bool {
         let handle = try open()
         if takeNotifications(handle) { return true }

@@ -2,7 +2,9 @@
 internal import CLibPQ
 public import Tracking
 
-/// Rows in binary. A value of another type than asked for, NULL, and an index outside are nil alike.
+/// Rows in binary.
+///
+/// A value of another type than asked for, NULL, and an index outside are nil alike.
 public final class QueryResult {
     private let result: OpaquePointer
     /// Rows.

@@ -12,9 +12,11 @@ public enum TestDatabases {
     }
 
     private static let state = Mutex(State())
-    private static let template = "clickd_template"
+    private static let template = "migrated_template"
 
-    /// The cluster that all tests of this process share. Do not stop it: start another to test that.
+    /// The cluster that all tests of this process share.
+    ///
+    /// Do not stop it: start another to test that.
     /// - Throws: ``ClusterError`` when PostgreSQL is not installed; tests fail then, they are not skipped.
     public static func cluster() throws -> PrivateCluster {
         try state.withLock { state in try cluster(&state) }

@@ -85,8 +85,9 @@ import Workbench
     func firstLoad() throws {
         try database.script(
             """
-            INSERT INTO trackable_links (id, slug, domain, influencer_id, merchant_id, destination_url,
-                status, redirect_status, forward_query, starts_at, expires_at, expired_url, fallback_url)
+            INSERT INTO trackable_links (id, slug, domain, influencer_id, merchant_id,
+                destination_url, status, redirect_status, forward_query, starts_at, expires_at, expired_url,
+                fallback_url)
             VALUES ('00000000-0000-0003-0000-000000000003', 'a.B', 'Go.Example', \
             '00000000-0000-0002-0000-000000000002', '00000000-0000-0001-0000-000000000001', \
             'https://shop.example/x', 'paused', 307, true, '2026-01-01Z', '2027-01-01Z',
@@ -212,7 +213,8 @@ import Workbench
             #expect(messages.withLock { $0.contains { $0.contains("\(bad)") } })
             try database.execute(
                 """
-                UPDATE trackable_links SET destination_url = 'https://shop.example/', updated_at = now()
+                UPDATE trackable_links SET destination_url = 'https://shop.example/',
+                    updated_at = now()
                 WHERE slug = 'bad'
                 """)
             try eventually("the mended link") { destination("bad") != nil }
@@ -250,7 +252,8 @@ import Workbench
         try database.execute("UPDATE merchants SET monthly_click_quota = 10")
         try database.execute(
             """
-            INSERT INTO link_hours (merchant_id, link_id, influencer_id, hour, ring_slot, clicks, bots)
+            INSERT INTO link_hours (merchant_id, link_id, influencer_id, hour, ring_slot, clicks,
+                                    bots)
             VALUES ($1, $1, $1, date_trunc('hour', now()), 0, 6, 100),
                    ($1, $1, $1, date_trunc('hour', now()), 1, 4, 0)
             """, [.uuid(merchant)])

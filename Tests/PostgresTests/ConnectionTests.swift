@@ -269,7 +269,7 @@ import Workbench
         #expect(throws: PostgresError.self) {
             try connection.transaction { () throws(PostgresError) in
                 try connection.execute("INSERT INTO t VALUES (1)")
-                do { try connection.execute("SELECT 1 / 0") } catch { /* hidden on purpose */  }
+                do { try connection.execute("SELECT 1 / 0") } catch {}
             }
         }
         #expect(try count() == 0)

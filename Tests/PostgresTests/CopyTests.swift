@@ -18,7 +18,8 @@ import Workbench
         try connection.script(
             """
             CREATE TABLE t (a int8, b int4, c int2, d bool, e uuid, f timestamptz, g date, h text,
-                            i text[], j text[], k inet, l inet, m numeric, n jsonb, o int8[], p text)
+                            i text[], j text[], k inet, l inet, m numeric, n jsonb,
+                            o int8[], p text)
             """)
         var rows = CopyBuffer(capacity: 64)
         rows.beginRow(columns: 16)

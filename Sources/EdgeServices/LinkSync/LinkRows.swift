@@ -5,7 +5,9 @@ internal import Tracking
 
 /// What link sync asks PostgreSQL.
 enum LinkQueries {
-    /// The start of the oldest open transaction, or now. Asked before the rows are read: whatever is
+    /// The start of the oldest open transaction, or now.
+    ///
+    /// Asked before the rows are read: whatever is
     /// not seen then was stamped later than this.
     static let floor = """
         SELECT least(clock_timestamp(), min(xact_start)) FROM pg_stat_activity
@@ -14,8 +16,8 @@ enum LinkQueries {
 
     static let linkColumns = """
         l.id, l.merchant_id, l.influencer_id, lower(l.domain), l.slug, l.destination_url, l.status,
-        l.redirect_status, l.forward_query, l.starts_at, l.expires_at, l.expired_url, l.fallback_url,
-        hashtextextended(l::text, 0)
+        l.redirect_status, l.forward_query, l.starts_at, l.expires_at, l.expired_url,
+        l.fallback_url, hashtextextended(l::text, 0)
         """
 
     static let linkPage = """
@@ -31,7 +33,8 @@ enum LinkQueries {
         """
 
     static let linkSum = """
-        SELECT count(*), coalesce(bit_xor(hashtextextended(l::text, 0)), 0) FROM trackable_links AS l
+        SELECT count(*), coalesce(bit_xor(hashtextextended(l::text, 0)), 0)
+        FROM trackable_links AS l
         """
 
     static let platformSums = """
@@ -42,8 +45,8 @@ enum LinkQueries {
         """
 
     static let merchants = """
-        SELECT id, status = 'suspended', click_param, currency::text, postback_token, signing_secret,
-               previous_signing_secret, previous_secret_expires_at
+        SELECT id, status = 'suspended', click_param, currency::text, postback_token,
+               signing_secret, previous_signing_secret, previous_secret_expires_at
         FROM merchants
         """
 

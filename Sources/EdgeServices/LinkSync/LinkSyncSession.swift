@@ -83,8 +83,9 @@ final class LinkSyncSession {
         return fresh
     }
 
-    /// Whether changes have waited long enough, or are too many, to be joined with the base. The wait
-    /// grows with the cost of a load, so that loads stay a hundredth of the time.
+    /// Whether changes have waited long enough, or are too many, to be joined with the base.
+    ///
+    /// The wait grows with the cost of a load, so that loads stay a hundredth of the time.
     private func mustJoin(_ now: Int64) -> Bool {
         if changed.count > sync.options.overlayLinks { return true }
         guard let changedAt, !changed.isEmpty else { return false }
