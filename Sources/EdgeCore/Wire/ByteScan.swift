@@ -72,6 +72,76 @@ enum ByteScan {
         return end
     }
 
+    /// The colon behind a field's name, or the first space or control character before one.
+    /// - Returns: Its index, or `end`.
+    @inline(__always) static func endOfName(_ bytes: Bytes, from start: Int, to end: Int) -> Int {
+        var index = start
+        while index &+ 8 <= end {
+            let word = word(bytes, index)
+            let hits = below(word, 0x21) | zeros(word ^ (ones &* 0x3A))
+            if hits != 0 { return index &+ hits.trailingZeroBitCount >> 3 }
+            index &+= 8
+        }
+        while index < end {
+            let byte = bytes[index]
+            if byte < 0x21 || byte == 0x3A { return index }
+            index &+= 1
+        }
+        return end
+    }
+
+    /// Whether all bytes are token characters: eight at a time as long as they are letters, digits
+    /// and hyphens, as nearly all names are.
+    @inline(__always) static func isToken(_ bytes: Bytes, _ count: Int) -> Bool {
+        var index = 0
+        while index &+ 8 <= count {
+            if !isPlainName(word(bytes, index)) { break }
+            index &+= 8
+        }
+        while index < count {
+            if !isToken(bytes[index]) { return false }
+            index &+= 1
+        }
+        return true
+    }
+
+    /// Whether eight bytes are letters, digits and hyphens. Below 0x80 no sum carries into the next
+    /// byte.
+    @inline(__always) private static func isPlainName(_ word: UInt64) -> Bool {
+        guard word & tops == 0 else { return false }
+        let lower = word | (ones &* 0x20)
+        let letters = (lower &+ (ones &* 0x1F)) & ~(lower &+ (ones &* 0x05))
+        let digits = (word &+ (ones &* 0x50)) & ~(word &+ (ones &* 0x46))
+        let hyphens = ~((word ^ (ones &* 0x2D)) &+ (ones &* 0x7F))
+        return (letters | digits | hyphens) & tops == tops
+    }
+
+    /// Whether a token of at least four bytes is `name`, which is lower case, in either case. Of
+    /// token characters only a letter's two cases differ in the bit that is set here.
+    @inline(__always)
+    static func isName(_ token: Bytes, _ count: Int, _ name: StaticString) -> Bool {
+        guard count == name.utf8CodeUnitCount, count >= 4 else { return false }
+        let wanted = name.utf8Start
+        let bit = ones &* 0x20
+        guard count >= 8 else {
+            let last = count &- 4
+            return (half(token, 0) | UInt32(truncatingIfNeeded: bit)) == half(wanted, 0)
+                && (half(token, last) | UInt32(truncatingIfNeeded: bit)) == half(wanted, last)
+        }
+        var index = 0
+        while index &+ 8 < count {
+            if word(token, index) | bit != word(wanted, index) { return false }
+            index &+= 8
+        }
+        return word(token, count &- 8) | bit == word(wanted, count &- 8)
+    }
+
+    @inline(__always) private static func half(_ bytes: Bytes, _ index: Int) -> UInt32 {
+        UInt32(
+            littleEndian: UnsafeRawPointer(bytes).loadUnaligned(
+                fromByteOffset: index, as: UInt32.self))
+    }
+
     /// `tchar` of RFC 9110, 5.6.2.
     @inline(__always) static func isToken(_ byte: UInt8) -> Bool {
         // A bit per ASCII character: !#$%&'*+-. digits, letters, ^_`|~

@@ -9,36 +9,36 @@ extension HeadScan {
         _ name: Bytes, _ length: Int, _ value: ByteRange, into head: inout RequestHead
     ) -> RequestParse {
         switch length {
-        case 4 where ByteScan.isCaseless(name, 4, "host"): return host(value, into: &head)
-        case 5 where ByteScan.isCaseless(name, 5, "x-moz"): head.xMoz = value
+        case 4 where ByteScan.isName(name, 4, "host"): return host(value, into: &head)
+        case 5 where ByteScan.isName(name, 5, "x-moz"): head.xMoz = value
         case 6: return sixBytes(name, value, into: &head)
         case 7:
-            if ByteScan.isCaseless(name, 7, "referer") {
+            if ByteScan.isName(name, 7, "referer") {
                 keepFirst(value, &head.referer)
-            } else if ByteScan.isCaseless(name, 7, "sec-gpc") {
+            } else if ByteScan.isName(name, 7, "sec-gpc") {
                 head.secGPC = value
-            } else if ByteScan.isCaseless(name, 7, "purpose") {
+            } else if ByteScan.isName(name, 7, "purpose") {
                 head.purpose = value
             }
-        case 9 where ByteScan.isCaseless(name, 9, "forwarded"):
+        case 9 where ByteScan.isName(name, 9, "forwarded"):
             head.forwardingIsRepeated = head.forwardingIsRepeated || head.forwarded.isPresent
             head.forwarded = value
         case 10: return tenBytes(name, value, into: &head)
-        case 11 where ByteScan.isCaseless(name, 11, "sec-purpose"): head.secPurpose = value
-        case 12 where ByteScan.isCaseless(name, 12, "content-type"):
+        case 11 where ByteScan.isName(name, 11, "sec-purpose"): head.secPurpose = value
+        case 12 where ByteScan.isName(name, 12, "content-type"):
             return keepOnly(value, &head.contentType)
         case 14:
-            if ByteScan.isCaseless(name, 14, "content-length") {
+            if ByteScan.isName(name, 14, "content-length") {
                 return contentLength(value, into: &head)
-            } else if ByteScan.isCaseless(name, 14, "sec-fetch-mode") {
+            } else if ByteScan.isName(name, 14, "sec-fetch-mode") {
                 head.secFetchMode = value
-            } else if ByteScan.isCaseless(name, 14, "sec-fetch-dest") {
+            } else if ByteScan.isName(name, 14, "sec-fetch-dest") {
                 head.secFetchDest = value
             }
         case 15:
-            if ByteScan.isCaseless(name, 15, "accept-language") {
+            if ByteScan.isName(name, 15, "accept-language") {
                 keepFirst(value, &head.acceptLanguage)
-            } else if ByteScan.isCaseless(name, 15, "x-forwarded-for") {
+            } else if ByteScan.isName(name, 15, "x-forwarded-for") {
                 head.forwardingIsRepeated =
                     head.forwardingIsRepeated || head.xForwardedFor.isPresent
                 head.xForwardedFor = value
@@ -53,9 +53,9 @@ extension HeadScan {
     private mutating func sixBytes(
         _ name: Bytes, _ value: ByteRange, into head: inout RequestHead
     ) -> RequestParse {
-        if ByteScan.isCaseless(name, 6, "cookie") {
+        if ByteScan.isName(name, 6, "cookie") {
             keepFirst(value, &head.cookie)
-        } else if ByteScan.isCaseless(name, 6, "expect") {
+        } else if ByteScan.isName(name, 6, "expect") {
             guard ByteScan.isCaseless(bytes + Int(value.offset), Int(value.count), "100-continue")
             else { return .refused(status: 417) }
             head.expectsContinue = true
@@ -67,11 +67,11 @@ extension HeadScan {
     private mutating func tenBytes(
         _ name: Bytes, _ value: ByteRange, into head: inout RequestHead
     ) -> RequestParse {
-        if ByteScan.isCaseless(name, 10, "user-agent") {
+        if ByteScan.isName(name, 10, "user-agent") {
             keepFirst(value, &head.userAgent)
-        } else if ByteScan.isCaseless(name, 10, "connection") {
+        } else if ByteScan.isName(name, 10, "connection") {
             connection(value)
-        } else if ByteScan.isCaseless(name, 10, "webhook-id") {
+        } else if ByteScan.isName(name, 10, "webhook-id") {
             return keepOnly(value, &head.webhookID)
         }
         return .complete
@@ -81,15 +81,15 @@ extension HeadScan {
     private mutating func seventeenBytes(
         _ name: Bytes, _ value: ByteRange, into head: inout RequestHead
     ) -> RequestParse {
-        if ByteScan.isCaseless(name, 17, "transfer-encoding") {
+        if ByteScan.isName(name, 17, "transfer-encoding") {
             transferEncodings &+= 1
             guard transferEncodings == 1,
                 ByteScan.isCaseless(bytes + Int(value.offset), Int(value.count), "chunked")
             else { return .refused(status: 400) }
             head.isChunked = true
-        } else if ByteScan.isCaseless(name, 17, "webhook-timestamp") {
+        } else if ByteScan.isName(name, 17, "webhook-timestamp") {
             return keepOnly(value, &head.webhookTimestamp)
-        } else if ByteScan.isCaseless(name, 17, "webhook-signature") {
+        } else if ByteScan.isName(name, 17, "webhook-signature") {
             return keepOnly(value, &head.webhookSignature)
         }
         return .complete

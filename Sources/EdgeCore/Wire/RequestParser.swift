@@ -223,11 +223,12 @@ struct HeadScan {
     @inline(__always)
     private mutating func headerLine(into head: inout RequestHead) -> RequestParse {
         let nameStart = index
-        var at = index
-        while at < end, ByteScan.isToken(bytes[at]) { at &+= 1 }
+        var at = ByteScan.endOfName(bytes, from: index, to: end)
         guard at < end else { return .needMore }
         // An empty name, a folded line and a space before the colon all end here.
-        guard bytes[at] == 0x3A, at > nameStart else { return HeadScan.malformed }
+        guard bytes[at] == 0x3A, at > nameStart,
+            ByteScan.isToken(bytes + nameStart, at &- nameStart)
+        else { return HeadScan.malformed }
         let nameLength = at &- nameStart
         at &+= 1
         while at < end, bytes[at] == 0x20 || bytes[at] == 0x09 { at &+= 1 }
