@@ -47,8 +47,8 @@ public final class PrivateCluster: Sendable {
     private let running = Mutex<Running?>(nil)
 
     private struct Running {
-        var server: ChildProcess?
-        var watchdog: ChildProcess?
+        var server: ChildProcess
+        var watchdog: ChildProcess
     }
 
     /// The unprivileged user that the server runs as when the caller is root.
@@ -66,7 +66,9 @@ public final class PrivateCluster: Sendable {
         "host=\(socketDirectory) dbname=\(database ?? options.database) user=postgres"
     }
 
-    /// Starts the cluster of a directory, making it first when there is none; one that runs is adopted.
+    /// Starts the cluster of a directory, making it first when there is none.
+    ///
+    /// One that another live process has started is used as it runs, and left running by ``stop()``.
     ///
     /// - Parameter directory: Made with mode 0700; a relative one begins at the working directory.
     public static func start(
@@ -116,11 +118,7 @@ public final class PrivateCluster: Sendable {
     /// Starts the server again after ``stop()``; nothing happens while it runs.
     public func start() throws(ClusterError) {
         try initialise()
-        if run("pg_isready", ["-q", "-h", socketDirectory, "-p", "5432"]) != 0 {
-            try startServer()
-        } else {
-            running.withLock { $0 = $0 ?? Running() }
-        }
+        if running.withLock({ $0 == nil }), !isRunForAnother { try startServer() }
         let probe = ["-X", "-q", "-c", "SELECT 1"]
         if psql(probe, database: options.database) != 0 {
             let made = run("createdb", connection + [options.database])
@@ -133,16 +131,11 @@ public final class PrivateCluster: Sendable {
     /// Ends the server: what is committed is written out, connections are cut.
     public func stop() {
         guard let state = running.withLock({ $0.take() }) else { return }
-        if let watchdog = state.watchdog {
-            // The watchdog leads its own group: the shell and what it waits with.
-            try? Signals.send(.kill, to: -watchdog.id)
-            watchdog.wait()
-        }
-        let wait = ["-D", data, "-w", "-t", String(Limits.stopSeconds)]
-        if run("pg_ctl", ["stop", "-m", "fast"] + wait) != 0 {
-            _ = run("pg_ctl", ["stop", "-m", "immediate"] + wait)
-        }
-        state.server?.wait()
+        // The watchdog leads its own group: the shell and what it waits with.
+        try? Signals.send(.kill, to: -state.watchdog.id)
+        state.watchdog.wait()
+        stopServer()
+        state.server.wait()
         if options.isTemporary {
             try? FileSystem.removeTree(directory)
             try? FileSystem.removeTree(socketDirectory)
@@ -192,6 +185,39 @@ extension PrivateCluster {
         }
     }
 
+    private var isReady: Bool {
+        run("pg_isready", ["-q", "-h", socketDirectory, "-p", "5432"]) == 0
+    }
+
+    /// Whether the server runs for a process that lives. One whose starter has died is on its way
+    /// out: it is helped along, so that it does not end under its next user.
+    private var isRunForAnother: Bool {
+        guard FileSystem.exists("\(data)/postmaster.pid") else { return false }
+        let starter = (try? FileSystem.read(starterPath, limit: 64)) ?? []
+        let id = String(decoding: starter, as: UTF8.self)
+        if let number = Int32(id), FileSystem.exists("/proc/\(number)"), isReady { return true }
+        stopServer()
+        return false
+    }
+
+    private var starterPath: String { "\(directory)/starter" }
+
+    /// Leaves word of who started the server.
+    private func writeStarter() throws(Errno) {
+        let id = Array(String(CurrentProcess.id).utf8)
+        let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: id.count, alignment: 1)
+        defer { bytes.deallocate() }
+        bytes.copyBytes(from: id)
+        try FileSystem.replace(starterPath, with: UnsafeRawBufferPointer(bytes))
+    }
+
+    private func stopServer() {
+        let wait = ["-D", data, "-w", "-t", String(Limits.stopSeconds)]
+        if run("pg_ctl", ["stop", "-m", "fast"] + wait) != 0 {
+            _ = run("pg_ctl", ["stop", "-m", "immediate"] + wait)
+        }
+    }
+
     private func startServer() throws(ClusterError) {
         var settings = [
             "listen_addresses=", "port=5432", "unix_socket_directories=\(socketDirectory)",
@@ -212,7 +238,7 @@ extension PrivateCluster {
             throw ClusterError(description: "postgres cannot be started: \(error)")
         }
         let deadline = SystemClock.monotonicNanoseconds() + Limits.startSeconds * 1_000_000_000
-        while run("pg_isready", ["-q", "-h", socketDirectory, "-p", "5432"]) != 0 {
+        while !isReady {
             if let code = server.poll() {
                 throw ClusterError(description: "postgres ended (\(code)): see \(log)")
             }
@@ -226,6 +252,7 @@ extension PrivateCluster {
         let watchdog: ChildProcess
         do {
             watchdog = try watch(server)
+            try writeStarter()
         } catch {
             server.send(.interrupt)
             server.wait()

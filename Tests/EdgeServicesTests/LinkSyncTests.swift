@@ -86,8 +86,8 @@ import Workbench
         try database.script(
             """
             INSERT INTO trackable_links (id, slug, domain, influencer_id, merchant_id,
-                destination_url, status, redirect_status, forward_query, starts_at, expires_at, expired_url,
-                fallback_url)
+                destination_url, status, redirect_status, forward_query, starts_at, expires_at,
+                expired_url, fallback_url)
             VALUES ('00000000-0000-0003-0000-000000000003', 'a.B', 'Go.Example', \
             '00000000-0000-0002-0000-000000000002', '00000000-0000-0001-0000-000000000001', \
             'https://shop.example/x', 'paused', 307, true, '2026-01-01Z', '2027-01-01Z',
