@@ -54,8 +54,8 @@ public struct ClickRecord {
     public var influencerID: EntityID
     /// The day's visitor identity, 63 bits; 0 for none.
     public var visitorID: UInt64 = 0
-    /// The address as the privacy setting lets it be stored: two big-endian halves as numbers, so that its
-    /// first byte is the top byte of the first; IPv4 in the first four bytes.
+    /// The address as the privacy setting lets it be stored: its 16 bytes in network order as they
+    /// lie in the record, read as two little-endian words; IPv4 in the first four bytes.
     public var address: (UInt64, UInt64) = (0, 0)
     /// ISO 3166 letters, first letter in the low byte; 0 for none.
     public var country: UInt16 = 0

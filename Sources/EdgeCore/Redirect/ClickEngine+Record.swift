@@ -59,15 +59,16 @@ extension ClickEngine {
         return identity == 0 ? 1 : identity
     }
 
-    /// The address as the privacy setting lets it be stored: /24, /48, all or nothing.
+    /// The address as the privacy setting lets it be stored: /24, /48, all or nothing. The swap
+    /// puts its bytes into the record in network order.
     @inline(__always)
     private func store(_ client: ClientAddress, in record: inout ClickRecord) {
         switch privacy {
         case .none: return
-        case .full: record.address = (client.high, client.low)
+        case .full: record.address = (client.high.byteSwapped, client.low.byteSwapped)
         case .truncate:
             let mask: UInt64 = client.isIPv6 ? 0xFFFF_FFFF_FFFF_0000 : 0xFFFF_FF00_0000_0000
-            record.address = (client.high & mask, 0)
+            record.address = ((client.high & mask).byteSwapped, 0)
         }
         record.flags.insert(.hasAddress)
         if client.isIPv6 { record.flags.insert(.ipv6) }

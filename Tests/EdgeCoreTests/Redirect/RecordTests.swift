@@ -109,17 +109,17 @@ struct RecordTests {
     func addresses() throws {
         var cutting = edge()
         try cutting.send().withRecord {
-            #expect($0.address.0 == 0x0102_0300_0000_0000 && $0.address.1 == 0)
+            #expect($0.address.0.byteSwapped == 0x0102_0300_0000_0000 && $0.address.1 == 0)
             #expect($0.flags.contains(.hasAddress) && !$0.flags.contains(.ipv6))
         }
         cutting.client = ClientAddress(
             high: 0x2001_0DB8_0001_0002, low: 0x0003_0004_0005_0006, isIPv6: true)
         try cutting.send().withRecord {
-            #expect($0.address.0 == 0x2001_0DB8_0001_0000 && $0.address.1 == 0)
+            #expect($0.address.0.byteSwapped == 0x2001_0DB8_0001_0000 && $0.address.1 == 0)
             #expect($0.flags.contains(.ipv6))
         }
         var full = edge(.full)
-        try full.send().withRecord { #expect($0.address.0 == 0x0102_0304_0000_0000) }
+        try full.send().withRecord { #expect($0.address.0.byteSwapped == 0x0102_0304_0000_0000) }
         var nothing = edge(.none)
         try nothing.send().withRecord {
             #expect($0.address.0 == 0 && !$0.flags.contains(.hasAddress))
