@@ -115,7 +115,9 @@ let package = Package(
         tests("AttributionTests", ["Attribution", "Tracking"]),
         tests("RingLogTests", ["RingLog", "Tracking", "Workbench"]),
         tests("PostgresTests", ["Postgres", "Schema", "Tracking", "Workbench"]),
-        tests("AdapterTests", ["TLS", "GeoIP", "Telemetry", "Configuration", "Tracking"]),
+        tests(
+            "AdapterTests",
+            ["TLS", "GeoIP", "Telemetry", "Configuration", "OperatorCommands", "Tracking"]),
         tests(
             "EdgeServicesTests",
             [

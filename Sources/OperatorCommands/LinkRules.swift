@@ -1,4 +1,5 @@
 // What a link must be before it is written: the rules of contract 3 that the edge also holds to.
+internal import EdgeCore
 internal import LinuxIO
 internal import Postgres
 internal import Tracking
@@ -124,6 +125,25 @@ struct NewLink {
         }
         if let startsAt, let expiresAt, startsAt >= expiresAt {
             throw .usage("\(name("expires-at")): not after \(name("starts-at"))")
+        }
+        try checkAsEdge()
+    }
+
+    /// Builds the link as clickd does: what its table would reject must not be written.
+    private func checkAsEdge() throws(CommandError) {
+        var definition = LinkDefinition(
+            id: id, merchantID: merchant, influencerID: influencer, domain: Array(domain.utf8),
+            slug: Array(slug.utf8), destination: Array(destination.utf8))
+        definition.redirectStatus = UInt16(clamping: redirectStatus)
+        definition.forwardsQuery = forwardQuery
+        definition.startsAt = startsAt
+        definition.expiresAt = expiresAt
+        definition.expiredURL = expiredURL.map { Array($0.utf8) }
+        definition.fallbackURL = fallbackURL.map { Array($0.utf8) }
+        var builder = LinkTableBuilder(seed: SipHashKey(first: 0, second: 0))
+        builder.add(definition)
+        if let (_, reason) = builder.finish().rejected.first {
+            throw .usage("the edge would not serve it: \(reason)")
         }
     }
 
