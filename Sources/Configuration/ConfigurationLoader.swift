@@ -9,8 +9,8 @@ public enum ConfigurationLoader {
     /// - Parameters:
     ///   - path: The file.
     ///   - environment: Variables; `CLICKD_SECTION_KEY` overrides a key.
-    /// - Throws: ``ConfigurationError`` with every problem: of the file's text, of unknown names, of
-    ///   types and ranges, of keys that contradict each other.
+    /// - Throws: ``ConfigurationError`` with every problem: of the file's text, of unknown names,
+    ///   of types and ranges, of keys that contradict each other.
     public static func load(
         path: String,
         environment: [(name: String, value: String)] = CurrentProcess.environment()

@@ -24,10 +24,12 @@ struct SaleCommand: CommandGroup {
                 'touchpoints', (SELECT coalesce(jsonb_agg(to_jsonb(t) ORDER BY t.position), '[]')
                     FROM sale_touchpoints AS t
                     WHERE t.merchant_id = s.merchant_id AND t.sale_id = s.id),
-                'commissions', (SELECT coalesce(jsonb_agg(to_jsonb(c) ORDER BY c.created_at, c.id), '[]')
+                'commissions', (SELECT
+                    coalesce(jsonb_agg(to_jsonb(c) ORDER BY c.created_at, c.id), '[]')
                     FROM commissions AS c
                     WHERE c.merchant_id = s.merchant_id AND c.sale_id = s.id),
-                'ledger', (SELECT coalesce(jsonb_agg(to_jsonb(e) ORDER BY e.posted_at, e.entry_id), '[]')
+                'ledger', (SELECT
+                    coalesce(jsonb_agg(to_jsonb(e) ORDER BY e.posted_at, e.entry_id), '[]')
                     FROM commissions AS c JOIN ledger_entries AS e
                         ON e.merchant_id = c.merchant_id AND e.commission_id = c.id
                     WHERE c.merchant_id = s.merchant_id AND c.sale_id = s.id))::text

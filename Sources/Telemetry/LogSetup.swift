@@ -16,7 +16,9 @@ public enum LogFormat: String, CaseIterable, Sendable {
 public enum LogSetup {
     private static let level = Atomic<Int>(index(of: .info))
 
-    /// Sends every logger of the process to standard error. Once a process, before the first logger.
+    /// Sends every logger of the process to standard error.
+    ///
+    /// Once a process, before the first logger.
     public static func bootstrap(format: LogFormat, level: Logger.Level) {
         setLevel(level)
         LoggingSystem.bootstrap { LineLogHandler(label: $0, format: format) }

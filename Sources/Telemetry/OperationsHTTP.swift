@@ -130,7 +130,7 @@ enum OperationsHTTP {
         guard lines.count <= Limits.headers + 1 else { return .refused(status: 431) }
         var fields: [ArraySlice<UInt8>] = []
         for (index, line) in lines.enumerated() {
-            // Every line but the last (whose end is cut off above) ends in CR LF, and has no other CR.
+            // Each line but the last (its end is cut off above) ends in CR LF and has no other CR.
             var line = line
             if index < lines.count - 1 {
                 guard line.last == 0x0D else { return .refused(status: 400) }

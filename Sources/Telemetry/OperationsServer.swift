@@ -3,7 +3,9 @@
 public import LinuxIO
 internal import Synchronization
 
-/// Answers the requests of the operations endpoint; called on a connection's thread, several at once.
+/// Answers the requests of the operations endpoint.
+///
+/// Called on connections' threads, several at once.
 public protocol OperationsHandler: Sendable {
     /// The answer to a request. It may block, as `/flush` does.
     func respond(to request: OperationsRequest) -> OperationsResponse
@@ -32,7 +34,7 @@ public final class OperationsServer: Sendable {
         public static let requestMilliseconds = 5_000
         /// Milliseconds for the answer to be taken.
         public static let responseMilliseconds = 10_000
-        /// Milliseconds that ``OperationsServer/stop(waitMilliseconds:)`` waits for answers in hand.
+        /// Milliseconds that a stop waits for answers in hand.
         public static let stopMilliseconds = 2_000
         /// Stack of a connection's thread.
         public static let stackBytes = 512 << 10
@@ -67,7 +69,7 @@ public final class OperationsServer: Sendable {
 
     private static let wakeUpData = UInt64.max
 
-    /// Binds the socket (0660, replacing a stale one; a missing directory is made) and the addresses.
+    /// Binds the socket (0660, replacing a stale one; its directory is made) and the addresses.
     ///
     /// Take the locks that keep a second daemon away before this. Nothing is accepted before
     /// ``start()``.
@@ -180,7 +182,8 @@ public final class OperationsServer: Sendable {
         guard fd >= 0 else {
             let error = Errno.current
             if error == .tooManyDescriptors || error == .tooManyFilesInSystem {
-                Thread.sleep(microseconds: 50_000)  // Level-triggered: without a pause it would spin.
+                // Level-triggered: without a pause it would spin.
+                Thread.sleep(microseconds: 50_000)
             }
             return
         }
