@@ -46,8 +46,10 @@ struct Run: ParsableCommand {
                 handler: AttributionOperations(daemon: daemon, version: Run.version))
             try server.start()
             try daemon.start()
+            ServiceNotification.send("READY=1\nSTATUS=attributing")
             logger.notice("attributiond is up")
             try waitForEnd(signals, logger)
+            ServiceNotification.send("STOPPING=1")
             let force = try Thread.start(name: "force") { Run.exitOnSecondSignal() }
             let inTime = daemon.stop(waitMilliseconds: Run.drainMilliseconds)
             server.stop()
