@@ -1,8 +1,8 @@
-internal import Configuration
-internal import LinuxIO
 // What clickd answers its operators: /stats, /metrics, /healthz, /readyz, and the commands of the
 // Unix socket (contract, 6). It asks for facts and gives orders through closures, so that it knows
 // neither rings nor database.
+internal import Configuration
+internal import LinuxIO
 public import Telemetry
 
 /// One ring, as operators see it. Sequences are "the last record that is …", 0 for none.

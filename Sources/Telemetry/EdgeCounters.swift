@@ -77,7 +77,8 @@ public struct CounterBlock: @unchecked Sendable {
 
     /// Adds to a counter.
     ///
-    /// Only the block's owner calls this. A relaxed load and store, no locked instruction: there is one writer, and readers only sum.
+    /// Only the block's owner calls this. A relaxed load and store, no locked instruction: there is
+    /// one writer, and readers only sum.
     @inline(__always) public func add(_ counter: EdgeCounter, _ count: Int = 1) {
         let word = words + counter.rawValue
         let value = word.pointee.load(ordering: .relaxed)

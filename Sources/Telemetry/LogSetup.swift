@@ -1,5 +1,5 @@
-internal import LinuxIO
 // Where log records go: standard error, one line a record, JSON or text.
+internal import LinuxIO
 public import Logging
 internal import Synchronization
 internal import Tracking
