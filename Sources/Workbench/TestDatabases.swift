@@ -4,6 +4,11 @@ internal import Synchronization
 
 /// Fresh databases of a shared cluster that ends with the process.
 public enum TestDatabases {
+    private enum Limits {
+        /// Bytes free in memory below which the cluster goes to disk.
+        static let memoryBytes = 4 << 30
+    }
+
     private struct State {
         var cluster: PrivateCluster?
         var failure: ClusterError?
@@ -54,6 +59,14 @@ public enum TestDatabases {
         }
     }
 
+    /// Memory where there is plenty: a database a test is some hundred megabytes that nobody keeps.
+    private static var folder: String {
+        let memory = "/dev/shm"
+        let room = (try? FileSystem.availableBytes(memory)) ?? 0
+        let isMemory = (try? FileSystem.isMemoryBacked(memory)) ?? false
+        return isMemory && room > Limits.memoryBytes ? memory : "/tmp"
+    }
+
     private static func cluster(_ state: inout State) throws(ClusterError) -> PrivateCluster {
         if let cluster = state.cluster { return cluster }
         if let failure = state.failure { throw failure }
@@ -63,7 +76,7 @@ public enum TestDatabases {
         options.settings = ["max_connections=200", "shared_buffers=64MB"]
         do {
             let cluster = try PrivateCluster.start(
-                directory: "/tmp/clickd-test-\(CurrentProcess.id)", options: options)
+                directory: "\(folder)/clickd-test-\(CurrentProcess.id)", options: options)
             state.cluster = cluster
             return cluster
         } catch {
