@@ -174,8 +174,14 @@ public final class EdgeServer: Sendable {
     /// Open connections.
     public var connectionCount: Int { shared.connectionCount }
 
-    /// Begins to mint identities: the spool has claimed its node. Before it every click is 503.
-    public func admit() { shared.admit() }
+    /// Begins to mint identities, once the spool has claimed its node; before it every click is 503.
+    public func admit() { if !shared.isAdmitted { shared.admit() } }
+
+    /// Stops minting identities, from each loop's next turn on: clicks are 503 until ``admit()``.
+    public func suspend() { shared.suspend() }
+
+    /// Whether identities are minted.
+    public var isAdmitting: Bool { shared.isAdmitted }
 
     /// Whether ``drain(withinMicroseconds:)`` has begun.
     public var isDraining: Bool { shared.isDraining }

@@ -149,6 +149,7 @@ struct EventLoop: ~Copyable {
             if listeners.isPaused { try? watchListeners() }
         }
         clock.update(wallMicroseconds: carried.now(boot: boot))
+        isAdmitted = shared.isAdmitted
     }
 
     private mutating func handleSignal(_ signal: UInt64) {

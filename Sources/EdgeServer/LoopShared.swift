@@ -66,6 +66,9 @@ final class LoopShared: @unchecked Sendable {
         wakeAll()
     }
 
+    /// Closes the doors: nothing may be minted.
+    func suspend() { admission.store(false, ordering: .releasing) }
+
     /// Whether the loops are to end.
     var isDraining: Bool { draining.load(ordering: .acquiring) }
 

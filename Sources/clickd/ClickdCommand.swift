@@ -1,0 +1,44 @@
+// The command line (contract, 1).
+internal import ArgumentParser
+internal import Configuration
+internal import LinuxIO
+
+/// This release.
+enum Release {
+    static let version = "0.1.0"
+}
+
+/// `clickd`.
+struct ClickdCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "clickd", abstract: "Redirects clicks and records them.",
+        version: Release.version, subcommands: [RunCommand.self])
+}
+
+/// `clickd run`.
+struct RunCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run", abstract: "Runs the edge until TERM or INT.")
+
+    @Option(name: .customLong("config"), help: "The configuration file; see config/clickd.yaml.")
+    var path: String
+
+    @Flag(name: .customLong("check-config"), help: "Only say what is wrong with the configuration.")
+    var checksOnly = false
+
+    func run() {
+        let configuration: ClickdConfiguration
+        do throws(ConfigurationError) {
+            configuration = try ConfigurationLoader.load(path: path)
+        } catch {
+            CurrentProcess.writeError("\(error)\n")
+            CurrentProcess.exitNow(error.exitCode)
+        }
+        if checksOnly {
+            CurrentProcess.writeOutput("\(path): valid\n")
+            return
+        }
+        // Threads that wait for a dead server are left behind: no exit handlers under their feet.
+        CurrentProcess.exitNow(Daemon.run(configuration, path: path))
+    }
+}

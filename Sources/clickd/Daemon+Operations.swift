@@ -1,0 +1,82 @@
+// Where the operations endpoint gets its facts, and whom it gives orders.
+internal import Configuration
+internal import EdgeServices
+internal import LinuxIO
+internal import RingLog
+internal import Telemetry
+internal import Tracking
+
+extension Daemon {
+    /// The handler of `/stats`, `/metrics` and the others.
+    func makeOperations() -> EdgeOperations {
+        var sources = EdgeOperationsSources()
+        sources.rings = { [store] in
+            let now = SystemClock.wallMicroseconds()
+            return store.rings.map { RingFacts($0, now: now) }
+        }
+        sources.spool = { [store] in
+            var facts = SpoolFacts()
+            facts.usedBytes = store.spoolUsedBytes()
+            facts.quotaBytes = store.quotaBytes
+            facts.durabilityLost = store.durabilityLost
+            return facts
+        }
+        sources.links = { [linkSync] in
+            let status = linkSync.status
+            var facts = LinkFacts()
+            facts.count = status.links
+            facts.invalid = status.invalid
+            facts.lastSyncAgeMicroseconds = status.lastSyncAgeMicroseconds
+            facts.isLoaded = status.loaded
+            return facts
+        }
+        sources.database = { [flusher] in DatabaseFacts(flusher.status) }
+        sources.hindrances = { [state, store] in
+            switch state.claim {
+            case .refused(let reason), .fenced(let reason): [reason]
+            case .unknown, .claimed:
+                store.isClaimed ? [] : ["node not claimed: the database has not been reached yet"]
+            }
+        }
+        sources.isDraining = { [state] in state.isDraining || state.wantsDrain }
+        sources.drain = { [state] in state.requestDrain() }
+        sources.reload = { [self] in reload() }
+        sources.flush = { [flusher] milliseconds in
+            switch flusher.flush(timeoutMilliseconds: milliseconds) {
+            case .done: .committed
+            case .away(let pending), .timedOut(let pending): .pending(pending)
+            }
+        }
+        return EdgeOperations(version: Release.version, counters: counters, sources: sources)
+    }
+}
+
+extension RingFacts {
+    /// A ring's facts now.
+    init(_ ring: RingHandle, now: Int64) {
+        self.init(
+            ring: ring.ringID, headSequence: ring.headSequence,
+            spooledSequence: ring.spooledSequence, durableSequence: ring.durableSequence,
+            flushedSequence: ring.flushedSequence, ringUsedBytes: ring.ringUsedBytes,
+            ringBytes: ring.ringBytes, spoolUsedBytes: ring.spoolUsedBytes,
+            oldestUnflushedMicroseconds: ring.oldestUnflushedMicroseconds(now: now))
+    }
+}
+
+extension DatabaseFacts {
+    /// The flusher's status in the operators' words.
+    init(_ status: FlusherStatus) {
+        self.init()
+        isConnected = status.isConnected
+        lastError = status.lastError.isEmpty ? nil : status.lastError
+        partitionsAhead = status.partitionsAhead
+        clicksFlushed = status.clicksFlushed
+        botsFlushed = status.botsFlushed
+        conversionsFlushed = status.conversionsFlushed
+        clicksPending = status.pendingClicks
+        conversionsPending = status.pendingConversions
+        quarantined = status.quarantined
+        batches = status.batches
+        flushMicroseconds = Int64(clamping: status.flushNanoseconds / 1000)
+    }
+}

@@ -1,0 +1,122 @@
+// The main thread's life between start and end: signals, the claim of the node, reload.
+internal import Configuration
+internal import EdgeServer
+internal import EdgeServices
+internal import LinuxIO
+internal import Logging
+internal import Telemetry
+
+extension Daemon {
+    /// How long a drain may take before the process leaves anyway.
+    private static let drainLimitMicroseconds: Int64 = 9_500_000
+    /// When a database that is away at the start is spoken of.
+    private static let patienceNanoseconds: Int64 = 3_000_000_000
+
+    /// Acts upon signals and orders until a drain is asked for.
+    func waitForDrain(_ edge: EdgeServer, hasSnapshot: Bool) {
+        let startedAt = SystemClock.monotonicNanoseconds()
+        var hasReported = false
+        do throws(Errno) {
+            let signals = try Signals.descriptor()
+            let epoll = try Epoll()
+            let events = Epoll.EventList(capacity: 2)
+            try epoll.add(signals.rawValue, .readable, data: 0)
+            try epoll.add(state.descriptor, .readable, data: 1)
+            while !state.wantsDrain {
+                let count = epoll.wait(events, milliseconds: 1000)
+                for index in 0..<count {
+                    if events.data(index) == 1 {
+                        state.clear()
+                    } else if let signal = try Signals.next(from: signals) {
+                        obey(signal)
+                    }
+                }
+                follow(state.claim, edge)
+                ServiceNotification.send("WATCHDOG=1")
+                let age = SystemClock.monotonicNanoseconds() - startedAt
+                if !hasReported, age > Daemon.patienceNanoseconds {
+                    hasReported = true
+                    reportDatabase(hasSnapshot: hasSnapshot)
+                }
+            }
+        } catch {
+            log.critical("cannot wait for signals: \(error)")
+            state.requestDrain(exitCode: 70)
+        }
+        state.beginDrain()
+    }
+
+    private func obey(_ signal: Signal) {
+        switch signal {
+        case .terminate, .interrupt: state.requestDrain()
+        case .hangUp:
+            for problem in reload() { log.error("reload refused: \(problem)") }
+        case .kill, .stop, .continue: break
+        }
+    }
+
+    /// Identities are minted only while the node is this spool's.
+    private func follow(_ claim: NodeClaimState, _ edge: EdgeServer) {
+        switch claim {
+        case .unknown: break
+        case .claimed: edge.admit()
+        case .refused(let reason):
+            if edge.isAdmitting { log.critical("no click is served: \(reason)") }
+            edge.suspend()
+        case .fenced(let reason):
+            log.critical("leaving: \(reason)")
+            edge.suspend()
+            state.requestDrain(exitCode: 73)
+        }
+    }
+
+    private func reportDatabase(hasSnapshot: Bool) {
+        let status = flusher.status
+        guard !status.isConnected else { return }
+        let links = linkSync.status.links
+        let served =
+            hasSnapshot
+            ? "serving \(links) links from the snapshot" : "nothing is loaded, so clicks are 503"
+        let claim = store.isClaimed ? "" : "; this node is not claimed yet, so clicks are 503"
+        log.warning("the database is away: \(served)\(claim)", metadata: ["error": "\(status.lastError)"])
+    }
+
+    /// Reads the configuration again; what is wrong with it, empty when it was taken over.
+    ///
+    /// The log's level changes at once; other keys take a restart.
+    func reload() -> [String] {
+        do throws(ConfigurationError) {
+            let fresh = try ConfigurationLoader.load(path: path)
+            LogSetup.setLevel(Logger.Level(rawValue: fresh.log.level.rawValue) ?? .info)
+            log.info("reloaded", metadata: ["log.level": "\(fresh.log.level.rawValue)"])
+            return []
+        } catch {
+            return error.problems.map(\.description)
+        }
+    }
+
+    /// From here on a second signal leaves at once, and so does a drain that takes too long.
+    func watchForImpatience() {
+        let log = log
+        do throws(Errno) {
+            _ = try Thread.start(name: "last-signal") {
+                do throws(Errno) {
+                    let signals = try Signals.descriptor()
+                    while let signal = try Signals.next(from: signals) {
+                        guard signal == .terminate || signal == .interrupt else { continue }
+                        CurrentProcess.exitNow(0)
+                    }
+                } catch {
+                    log.warning("a second signal will not be seen: \(error)")
+                }
+            }
+            _ = try Thread.start(name: "drain-limit") {
+                Thread.sleep(microseconds: Daemon.drainLimitMicroseconds)
+                log.critical("the drain did not end in time: leaving")
+                CurrentProcess.exitNow(74)
+            }
+        } catch {
+            log.warning("the drain has no limit: \(error)")
+        }
+    }
+}

@@ -1,0 +1,218 @@
+// The daemon: opens everything in the order of the contract, then waits for signals.
+internal import Configuration
+internal import EdgeCore
+internal import EdgeServer
+internal import EdgeServices
+internal import LinuxIO
+internal import Logging
+internal import RingLog
+internal import TLS
+internal import Telemetry
+internal import Tracking
+
+/// Why the daemon cannot start: one line and an exit code.
+struct StartError: Error {
+    var exitCode: Int32
+    var message: String
+
+    init(_ exitCode: Int32, _ message: String) {
+        self.exitCode = exitCode
+        self.message = message
+    }
+}
+
+/// The running parts.
+final class Daemon: Sendable {
+    let configuration: ClickdConfiguration
+    let path: String
+    let log: Logger
+    let state: DaemonState
+    let store: RingLogStore
+    let directory: EdgeDirectory
+    let counters: EdgeCounters
+    let linkSync: LinkSync
+    let flusher: Flusher
+    let workers: Int
+    private let keys: ClickKeys
+
+    /// Runs until a drain; the exit code.
+    static func run(_ configuration: ClickdConfiguration, path: String) -> Int32 {
+        let level = Logger.Level(rawValue: configuration.log.level.rawValue) ?? .info
+        let format = LogFormat(rawValue: configuration.log.format.rawValue) ?? .json
+        LogSetup.bootstrap(format: format, level: level)
+        let log = Logger(label: "clickd")
+        do throws(StartError) {
+            let daemon = try Daemon(configuration, path: path, log: log)
+            return try daemon.serve()
+        } catch {
+            log.critical("\(error.message)")
+            return error.exitCode
+        }
+    }
+
+    /// Keys, then locks, then what needs them; no port is bound here.
+    private init(
+        _ configuration: ClickdConfiguration, path: String, log: Logger
+    ) throws(StartError) {
+        self.configuration = configuration
+        self.path = path
+        self.log = log
+        try Daemon.refuseUnserved(configuration)
+        CurrentProcess.raiseDescriptorLimit()
+        workers = configuration.http.workerCount(cores: CurrentProcess.availableCores)
+        do throws(ClickKeyFileError) {
+            keys = try ClickKeyFile.load(configuration.keys.click)
+        } catch {
+            throw StartError(error.exitCode, error.message)
+        }
+        do throws(RingLogError) {
+            store = try RingLogStore(
+                node: configuration.node.id, workers: workers,
+                ring: RingOptions(
+                    directory: configuration.ring.directory, bytes: configuration.ring.bytes),
+                spool: SpoolOptions(
+                    directory: configuration.spool.directory,
+                    segmentBytes: configuration.spool.segmentBytes,
+                    quotaBytes: configuration.spool.quotaBytes,
+                    syncMicroseconds: configuration.spool.syncMicroseconds,
+                    retainMicroseconds: configuration.spool.retainMicroseconds))
+        } catch {
+            throw StartError(error.exitCode, error.message)
+        }
+        directory = EdgeDirectory(loops: workers)
+        counters = EdgeCounters(loops: workers)
+        (state, linkSync, flusher) = try Daemon.makeServices(
+            configuration, keys, store, directory, log)
+    }
+
+    private static func makeServices(
+        _ configuration: ClickdConfiguration, _ keys: ClickKeys, _ store: RingLogStore,
+        _ directory: EdgeDirectory, _ log: Logger
+    ) throws(StartError) -> (DaemonState, LinkSync, Flusher) {
+        var options = LinkSyncOptions(
+            dsn: configuration.postgres.dsn, visitorKey: keys.visitorKey)
+        options.refreshMicroseconds = configuration.links.refreshMicroseconds
+        options.snapshotPath = configuration.links.snapshot
+        options.log = { isError, text in
+            if isError { log.warning("links: \(text)") } else { log.info("links: \(text)") }
+        }
+        do {
+            let state = try DaemonState()
+            let flusher = try Flusher(
+                store: store,
+                options: FlusherOptions(
+                    dsn: configuration.postgres.dsn, batchRows: configuration.postgres.batchRows,
+                    batchDelayMicroseconds: configuration.postgres.batchDelayMicroseconds,
+                    node: configuration.node.id, keyFingerprint: keys.fingerprint,
+                    machine: MachineIdentity.machine()),
+                onClaim: { claim in state.claim = claim })
+            return (state, try LinkSync(directory: directory, options: options), flusher)
+        } catch {
+            throw StartError(70, "cannot make the services: \(error)")
+        }
+    }
+
+    /// What this release's configuration can say and its loops cannot do yet.
+    private static func refuseUnserved(
+        _ configuration: ClickdConfiguration
+    ) throws(StartError) {
+        if !configuration.https.listen.isEmpty {
+            throw StartError(78, "https.listen: this release serves plain HTTP only; leave it empty")
+        }
+        if configuration.proxy.header != .none {
+            throw StartError(78, "proxy.protocol: this release knows none; put an HTTP proxy before it")
+        }
+    }
+
+    /// Starts the threads, binds, serves, and drains.
+    private func serve() throws(StartError) -> Int32 {
+        warn()
+        let hasSnapshot = linkSync.loadSnapshot()
+        let operations: OperationsServer
+        let edge: EdgeServer
+        do {
+            try store.startSpooler()
+            try linkSync.start()
+            try flusher.start()
+            operations = try OperationsServer(
+                unixPath: configuration.ops.socket,
+                tcp: configuration.ops.listen.map { [$0] } ?? [], handler: makeOperations())
+            try operations.start()
+            edge = try EdgeServer(
+                options: edgeOptions(), store: store, directory: directory, counters: counters)
+            try edge.start()
+        } catch {
+            stopServices()
+            throw Daemon.explain(error)
+        }
+        ServiceNotification.send("READY=1\nSTATUS=serving")
+        log.info(
+            "serving",
+            metadata: [
+                "listen": "\(configuration.http.listen)", "workers": "\(workers)",
+                "node": "\(configuration.node.id)", "version": "\(Release.version)",
+            ])
+        waitForDrain(edge, hasSnapshot: hasSnapshot)
+        ServiceNotification.send("STOPPING=1")
+        watchForImpatience()
+        log.info("draining")
+        if !edge.drain() { log.warning("some connections did not end in time") }
+        stopServices()
+        operations.stop()
+        log.info("drained")
+        return state.exitCode
+    }
+
+    private func warn() {
+        for notice in store.notices { log.warning("\(notice)") }
+        if !store.isRingMemoryBacked {
+            log.warning(
+                "ring.directory \(configuration.ring.directory) is not in memory: redirects may stall"
+            )
+        }
+        if !configuration.geoip.database.isEmpty {
+            log.warning("geoip.database: this release looks no place up; clicks have no country")
+        }
+    }
+
+    /// The services end without waiting for the database; what is recorded stays in the spool.
+    private func stopServices() {
+        linkSync.stop()
+        flusher.stop(waitMilliseconds: 1000)
+        store.stopSpooler()
+    }
+
+    private func edgeOptions() -> EdgeServerOptions {
+        var limits = EdgeLimits()
+        let wanted = configuration.limits
+        limits.headerBytes = wanted.headerBytes
+        limits.bodyBytes = wanted.bodyBytes
+        limits.headerTimeoutMicroseconds = wanted.headerTimeoutMicroseconds
+        limits.idleTimeoutMicroseconds = wanted.idleTimeoutMicroseconds
+        limits.connections = wanted.connections
+        limits.connectionsPerAddress = wanted.perAddress
+        limits.bufferedBytes = wanted.bufferedBytes
+        limits.commitWaitMicroseconds = wanted.commitWaitMicroseconds
+        let privacy: AddressPrivacy =
+            switch configuration.privacy.ip {
+            case .truncate: .truncate
+            case .full: .full
+            case .none: .none
+            }
+        return EdgeServerOptions(
+            listen: configuration.http.listen, workers: workers, clickKey: keys.mintKey,
+            verifyKeys: keys.verifyKeys, limits: limits, privacy: privacy,
+            honoursGPC: configuration.privacy.honourGPC)
+    }
+
+    private static func explain(_ error: any Error) -> StartError {
+        switch error {
+        case let error as EdgeServerError: StartError(error.exitCode, error.message)
+        case let error as OperationsServerError:
+            StartError(error.exitCode, "\(error); free the address or change ops")
+        case let error as RingLogError: StartError(error.exitCode, error.message)
+        case let error as FlusherError: StartError(70, error.message)
+        default: StartError(70, "\(error)")
+        }
+    }
+}

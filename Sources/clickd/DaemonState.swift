@@ -1,0 +1,55 @@
+// What the daemon's threads tell each other: the drain, the claim of the node, the reload.
+internal import EdgeServices
+internal import LinuxIO
+internal import Synchronization
+
+/// Orders and facts that any thread may set and the main thread acts upon.
+final class DaemonState: Sendable {
+    private struct Facts {
+        var wantsDrain = false
+        var isDraining = false
+        var claim = NodeClaimState.unknown
+        var exitCode: Int32 = 0
+    }
+
+    private let facts = Mutex(Facts())
+    private let attention: EventDescriptor
+
+    init() throws(Errno) { attention = try EventDescriptor() }
+
+    /// Readable when the main thread should look.
+    var descriptor: CInt { attention.descriptor.rawValue }
+
+    /// Ends the main thread's attention.
+    func clear() { attention.clear() }
+
+    /// Asks for a drain; the process ends with `code` (the first that is not 0 counts).
+    func requestDrain(exitCode code: Int32 = 0) {
+        facts.withLock {
+            $0.wantsDrain = true
+            if $0.exitCode == 0 { $0.exitCode = code }
+        }
+        attention.signal()
+    }
+
+    /// Whether somebody asked for a drain.
+    var wantsDrain: Bool { facts.withLock { $0.wantsDrain } }
+
+    /// What the process ends with.
+    var exitCode: Int32 { facts.withLock { $0.exitCode } }
+
+    /// Whether the drain has begun: `/readyz` says no from here on.
+    var isDraining: Bool { facts.withLock { $0.isDraining } }
+
+    /// Makes the node unready, before anything else of a drain.
+    func beginDrain() { facts.withLock { $0.isDraining = true } }
+
+    /// What the flusher says of the node's claim.
+    var claim: NodeClaimState {
+        get { facts.withLock { $0.claim } }
+        set {
+            facts.withLock { $0.claim = newValue }
+            attention.signal()
+        }
+    }
+}
