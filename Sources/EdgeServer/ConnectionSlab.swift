@@ -31,6 +31,8 @@ struct Connection: BitwiseCopyable {
     var closesAfterOutput = false
     /// Let the client read before the close, for bytes of its own may still be under way.
     var lingers = false
+    /// The peer is a trusted proxy, so its address counts for no limit.
+    var isProxy = false
     /// Whether epoll knows the descriptor.
     var isWatched = false
     var inputClass = BlockClass.small

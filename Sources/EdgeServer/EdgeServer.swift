@@ -1,6 +1,7 @@
 // The edge: loop threads, each with listeners, ring and connections of its own, started and drained
 // together.
 public import EdgeCore
+public import GeoIP
 public import LinuxIO
 public import RingLog
 public import Telemetry
@@ -22,6 +23,8 @@ public struct EdgeServerOptions: Sendable {
     public var privacy: AddressPrivacy
     /// Whether Global Privacy Control makes a visitor anonymous.
     public var honoursGPC: Bool
+    /// Which peers are believed about their client's address.
+    public var proxies = TrustedProxies([])
 
     /// Options with the contract's defaults.
     public init(
@@ -163,7 +166,7 @@ public final class EdgeServer: Sendable {
             number: worker, limits: limits, slabCapacity: max(limits.connections, 1),
             budgetBytes: limits.bufferedBytes / options.workers, clickKey: options.clickKey,
             verifyKeys: options.verifyKeys, privacy: options.privacy,
-            honoursGPC: options.honoursGPC)
+            honoursGPC: options.honoursGPC, proxies: options.proxies)
         return EventLoop(
             settings: settings, shared: shared, counters: counters.block(worker),
             epoll: try Epoll(), listeners: ListenerSet(descriptors: listeners[worker]),
@@ -182,6 +185,9 @@ public final class EdgeServer: Sendable {
 
     /// Whether identities are minted.
     public var isAdmitting: Bool { shared.isAdmitted }
+
+    /// Looks places up in another database from now on, or in none.
+    public func replaceGeo(_ database: GeoDatabase?) { shared.replaceGeo(database) }
 
     /// Whether ``drain(withinMicroseconds:)`` has begun.
     public var isDraining: Bool { shared.isDraining }

@@ -98,12 +98,15 @@ extension EventLoop {
 
     /// Takes a connection in, or closes it when a limit says so.
     private mutating func admit(_ descriptor: CInt, _ peer: PeerAddress) {
-        guard shared.enter(peer) else { return refuseConnection(descriptor) }
+        // A proxy's connections are many clients': only the process's limit is for them.
+        let isProxy = !settings.proxies.isEmpty && settings.proxies.contains(peer)
+        guard shared.enter(peer, countingAddress: !isProxy) else { return refuseConnection(descriptor) }
         guard let index = slab.take(descriptor: descriptor, peer: peer) else {
-            shared.leave(peer)
+            shared.leave(peer, countingAddress: !isProxy)
             return refuseConnection(descriptor)
         }
         counters.add(.connectionsAccepted, 1)
+        slab[index].pointee.isProxy = isProxy
         slab[index].pointee.deadline = now + limits.headerTimeoutMicroseconds
         receive(index)
     }
@@ -140,7 +143,8 @@ extension EventLoop {
         releaseInput(index)
         releaseOutput(index)
         wheel.cancel(index)
-        shared.leave(slab[index].pointee.peer)
+        shared.leave(
+            slab[index].pointee.peer, countingAddress: !slab[index].pointee.isProxy)
         Socket.close(slab[index].pointee.descriptor)
         slab.give(index)
         counters.add(.connectionsClosed, 1)

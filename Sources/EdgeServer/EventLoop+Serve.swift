@@ -103,11 +103,13 @@ extension EventLoop {
             isAdmitted ? appender.reserve(bytes: ClickRecord.maximumBytes, priority: .click) : nil
         let entered = shared.directory.enter(loop: settings.number)
         let tables = isAdmitted ? entered : nil
-        let peer = slab[index].pointee.peer
+        var peer = slab[index].pointee.peer
+        if !settings.proxies.isEmpty { peer = settings.proxies.client(of: peer, head, bytes) }
+        let place = geo?.place(of: peer) ?? ClickPlace()
         let answer = engine.answer(
             head, bytes,
             client: ClientAddress(high: peer.high, low: peer.low, isIPv6: peer.isIPv6),
-            place: ClickPlace(), clock: clock, tables: tables, closing: !head.keepAlive,
+            place: place, clock: clock, tables: tables, closing: !head.keepAlive,
             record: record, response: sendRoom(at: pendingOutput))
         shared.directory.leave(loop: settings.number)
         if answer.recordBytes > 0 {

@@ -19,6 +19,7 @@ struct LoopSettings {
     var verifyKeys: [SipHashKey]
     var privacy: AddressPrivacy
     var honoursGPC: Bool
+    var proxies: TrustedProxies
 }
 
 /// What an event's data names when its generation is 0.
@@ -47,6 +48,9 @@ struct EventLoop: ~Copyable {
     var appender: RingAppender
     var engine: ClickEngine
     var intake: ConversionIntake<OpenSSLDigests>
+    /// Where addresses are; nil without a database.
+    var geo: GeoMemo?
+    private var geoVersion = 0
     var clock = LoopClock()
     var carried: CarriedClock
     /// What recv fills when a connection has nothing left over.
@@ -150,6 +154,13 @@ struct EventLoop: ~Copyable {
         }
         clock.update(wallMicroseconds: carried.now(boot: boot))
         isAdmitted = shared.isAdmitted
+        if shared.geoVersion != geoVersion { replaceGeo() }
+    }
+
+    /// Takes over another database; what was remembered of the old one goes with it.
+    private mutating func replaceGeo() {
+        geoVersion = shared.geoVersion
+        if let database = shared.geoDatabase { geo = GeoMemo(database: database) } else { geo = nil }
     }
 
     private mutating func handleSignal(_ signal: UInt64) {

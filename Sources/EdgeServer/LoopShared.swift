@@ -1,5 +1,6 @@
 // The little that loops share: flags, counts of connections, the message memory, wake-ups.
 internal import EdgeCore
+internal import GeoIP
 internal import LinuxIO
 internal import Synchronization
 
@@ -15,6 +16,8 @@ final class LoopShared: @unchecked Sendable {
     private let connectionLimit: Int
     private let connections = Atomic<Int>(0)
     private let admission: Atomic<Bool>
+    private let geo = Mutex<GeoDatabase?>(nil)
+    private let geoChanges = Atomic<Int>(0)
     private let draining = Atomic<Bool>(false)
     private let ended = Atomic<Int>(0)
     private let wakes: [WakeUp]
@@ -35,13 +38,13 @@ final class LoopShared: @unchecked Sendable {
     }
 
     /// Counts a connection in; false when the process or its address has too many.
-    func enter(_ peer: PeerAddress) -> Bool {
+    func enter(_ peer: PeerAddress, countingAddress: Bool) -> Bool {
         // Relaxed, here and below: the count orders nothing else.
         guard connections.wrappingAdd(1, ordering: .relaxed).newValue <= connectionLimit else {
             connections.wrappingSubtract(1, ordering: .relaxed)
             return false
         }
-        guard addresses.enter(peer) else {
+        guard !countingAddress || addresses.enter(peer) else {
             connections.wrappingSubtract(1, ordering: .relaxed)
             return false
         }
@@ -49,8 +52,8 @@ final class LoopShared: @unchecked Sendable {
     }
 
     /// Counts a connection out.
-    func leave(_ peer: PeerAddress) {
-        addresses.leave(peer)
+    func leave(_ peer: PeerAddress, countingAddress: Bool) {
+        if countingAddress { addresses.leave(peer) }
         connections.wrappingSubtract(1, ordering: .relaxed)
     }
 
@@ -68,6 +71,18 @@ final class LoopShared: @unchecked Sendable {
 
     /// Closes the doors: nothing may be minted.
     func suspend() { admission.store(false, ordering: .releasing) }
+
+    /// The database of places, if there is one.
+    var geoDatabase: GeoDatabase? { geo.withLock { $0 } }
+
+    /// Changes with every ``replaceGeo(_:)``; loops compare it once a turn.
+    var geoVersion: Int { geoChanges.load(ordering: .acquiring) }
+
+    /// Publishes another database of places.
+    func replaceGeo(_ database: GeoDatabase?) {
+        geo.withLock { $0 = database }
+        geoChanges.wrappingAdd(1, ordering: .releasing)
+    }
 
     /// Whether the loops are to end.
     var isDraining: Bool { draining.load(ordering: .acquiring) }

@@ -2,8 +2,10 @@
 internal import Configuration
 internal import EdgeServer
 internal import EdgeServices
+internal import GeoIP
 internal import LinuxIO
 internal import Logging
+internal import RingLog
 internal import Telemetry
 
 extension Daemon {
@@ -16,6 +18,7 @@ extension Daemon {
     func waitForDrain(_ edge: EdgeServer, hasSnapshot: Bool) {
         let startedAt = SystemClock.monotonicNanoseconds()
         var hasReported = false
+        state.edge = edge
         do throws(Errno) {
             let signals = try Signals.descriptor()
             let epoll = try Epoll()
@@ -83,10 +86,17 @@ extension Daemon {
 
     /// Reads the configuration again; what is wrong with it, empty when it was taken over.
     ///
-    /// The log's level changes at once; other keys take a restart.
+    /// The log's level and the GeoIP database change at once; other keys take a restart.
     func reload() -> [String] {
         do throws(ConfigurationError) {
             let fresh = try ConfigurationLoader.load(path: path)
+            if let edge = state.edge, !fresh.geoip.database.isEmpty {
+                do throws(GeoDatabaseError) {
+                    edge.replaceGeo(try GeoDatabase(path: fresh.geoip.database))
+                } catch {
+                    return ["geoip.database: \(error.message)"]
+                }
+            }
             LogSetup.setLevel(Logger.Level(rawValue: fresh.log.level.rawValue) ?? .info)
             log.info("reloaded", metadata: ["log.level": "\(fresh.log.level.rawValue)"])
             return []

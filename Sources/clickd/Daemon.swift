@@ -3,6 +3,7 @@ internal import Configuration
 internal import EdgeCore
 internal import EdgeServer
 internal import EdgeServices
+internal import GeoIP
 internal import LinuxIO
 internal import Logging
 internal import RingLog
@@ -127,6 +128,7 @@ final class Daemon: Sendable {
     /// Starts the threads, binds, serves, and drains.
     private func serve() throws(StartError) -> Int32 {
         warn()
+        let places = try Daemon.openPlaces(configuration)
         let hasSnapshot = linkSync.loadSnapshot()
         let operations: OperationsServer
         let edge: EdgeServer
@@ -140,6 +142,7 @@ final class Daemon: Sendable {
             try operations.start()
             edge = try EdgeServer(
                 options: edgeOptions(), store: store, directory: directory, counters: counters)
+            edge.replaceGeo(places)
             try edge.start()
         } catch {
             stopServices()
@@ -163,15 +166,24 @@ final class Daemon: Sendable {
         return state.exitCode
     }
 
+    /// The database of places; nil when none is configured.
+    private static func openPlaces(
+        _ configuration: ClickdConfiguration
+    ) throws(StartError) -> GeoDatabase? {
+        guard !configuration.geoip.database.isEmpty else { return nil }
+        do throws(GeoDatabaseError) {
+            return try GeoDatabase(path: configuration.geoip.database)
+        } catch {
+            throw StartError(78, "geoip.database: \(error.message)")
+        }
+    }
+
     private func warn() {
         for notice in store.notices { log.warning("\(notice)") }
         if !store.isRingMemoryBacked {
             log.warning(
                 "ring.directory \(configuration.ring.directory) is not in memory: redirects may stall"
             )
-        }
-        if !configuration.geoip.database.isEmpty {
-            log.warning("geoip.database: this release looks no place up; clicks have no country")
         }
     }
 
@@ -199,10 +211,12 @@ final class Daemon: Sendable {
             case .full: .full
             case .none: .none
             }
-        return EdgeServerOptions(
+        var options = EdgeServerOptions(
             listen: configuration.http.listen, workers: workers, clickKey: keys.mintKey,
             verifyKeys: keys.verifyKeys, limits: limits, privacy: privacy,
             honoursGPC: configuration.privacy.honourGPC)
+        options.proxies = TrustedProxies(configuration.proxy.trusted)
+        return options
     }
 
     private static func explain(_ error: any Error) -> StartError {

@@ -1,4 +1,5 @@
 // What the daemon's threads tell each other: the drain, the claim of the node, the reload.
+internal import EdgeServer
 internal import EdgeServices
 internal import LinuxIO
 internal import Synchronization
@@ -10,6 +11,7 @@ final class DaemonState: Sendable {
         var isDraining = false
         var claim = NodeClaimState.unknown
         var exitCode: Int32 = 0
+        var edge: EdgeServer?
     }
 
     private let facts = Mutex(Facts())
@@ -43,6 +45,12 @@ final class DaemonState: Sendable {
 
     /// Makes the node unready, before anything else of a drain.
     func beginDrain() { facts.withLock { $0.isDraining = true } }
+
+    /// The edge, once it serves: who reloads tells it.
+    var edge: EdgeServer? {
+        get { facts.withLock { $0.edge } }
+        set { facts.withLock { $0.edge = newValue } }
+    }
 
     /// What the flusher says of the node's claim.
     var claim: NodeClaimState {
