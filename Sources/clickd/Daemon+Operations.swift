@@ -42,10 +42,7 @@ extension Daemon {
         sources.drain = { [state] in state.requestDrain() }
         sources.reload = { [self] in reload() }
         sources.flush = { [flusher] milliseconds in
-            switch flusher.flush(timeoutMilliseconds: milliseconds) {
-            case .done: .committed
-            case .away(let pending), .timedOut(let pending): .pending(pending)
-            }
+            flusher.flush(timeoutMilliseconds: milliseconds)
         }
         return EdgeOperations(version: Release.version, counters: counters, sources: sources)
     }
