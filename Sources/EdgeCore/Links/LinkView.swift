@@ -17,7 +17,11 @@ public struct LinkView {
     }
 
     /// The link's identity.
-    public var id: EntityID { record.baseAddress.map(id) ?? .zero }
+    public var id: EntityID {
+        // Not by `map`: where nothing is optimised, a method as a value is a heap object.
+        guard let start = record.baseAddress else { return .zero }
+        return id(start)
+    }
     /// The merchant who pays.
     public var merchantID: EntityID { id(merchantEntry) }
     /// The influencer who sends.
