@@ -100,7 +100,9 @@ extension EventLoop {
     private mutating func admit(_ descriptor: CInt, _ peer: PeerAddress) {
         // A proxy's connections are many clients': only the process's limit is for them.
         let isProxy = !settings.proxies.isEmpty && settings.proxies.contains(peer)
-        guard shared.enter(peer, countingAddress: !isProxy) else { return refuseConnection(descriptor) }
+        guard shared.enter(peer, countingAddress: !isProxy) else {
+            return refuseConnection(descriptor)
+        }
         guard let index = slab.take(descriptor: descriptor, peer: peer) else {
             shared.leave(peer, countingAddress: !isProxy)
             return refuseConnection(descriptor)

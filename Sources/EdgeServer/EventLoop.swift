@@ -160,7 +160,11 @@ struct EventLoop: ~Copyable {
     /// Takes over another database; what was remembered of the old one goes with it.
     private mutating func replaceGeo() {
         geoVersion = shared.geoVersion
-        if let database = shared.geoDatabase { geo = GeoMemo(database: database) } else { geo = nil }
+        if let database = shared.geoDatabase {
+            geo = GeoMemo(database: database)
+        } else {
+            geo = nil
+        }
     }
 
     private mutating func handleSignal(_ signal: UInt64) {

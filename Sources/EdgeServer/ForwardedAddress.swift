@@ -198,7 +198,11 @@ enum AddressText {
         for place in 0..<8 {
             let behind = count - (8 - place)
             var group: UInt16 = 0
-            if place < gap { group = groups[place] } else if behind >= gap { group = groups[behind] }
+            if place < gap {
+                group = groups[place]
+            } else if behind >= gap {
+                group = groups[behind]
+            }
             if place < 4 {
                 halves.0 = halves.0 << 16 | UInt64(group)
             } else {

@@ -81,7 +81,8 @@ extension Daemon {
             hasSnapshot
             ? "serving \(links) links from the snapshot" : "nothing is loaded, so clicks are 503"
         let claim = store.isClaimed ? "" : "; this node is not claimed yet, so clicks are 503"
-        log.warning("the database is away: \(served)\(claim)", metadata: ["error": "\(status.lastError)"])
+        log.warning(
+            "the database is away: \(served)\(claim)", metadata: ["error": "\(status.lastError)"])
     }
 
     /// Reads the configuration again; what is wrong with it, empty when it was taken over.

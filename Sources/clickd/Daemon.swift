@@ -118,10 +118,12 @@ final class Daemon: Sendable {
         _ configuration: ClickdConfiguration
     ) throws(StartError) {
         if !configuration.https.listen.isEmpty {
-            throw StartError(78, "https.listen: this release serves plain HTTP only; leave it empty")
+            throw StartError(
+                78, "https.listen: this release serves plain HTTP only; leave it empty")
         }
         if configuration.proxy.header != .none {
-            throw StartError(78, "proxy.protocol: this release knows none; put an HTTP proxy before it")
+            throw StartError(
+                78, "proxy.protocol: this release knows none; put an HTTP proxy before it")
         }
     }
 
