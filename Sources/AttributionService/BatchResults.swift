@@ -171,10 +171,10 @@ struct CommissionRows {
         guard !rows.isEmpty else { return }
         try connection.execute(
             """
-            INSERT INTO commissions (id, merchant_id, sale_id, influencer_id, amount_minor, currency,
-                status, payable, hold_until, rule_id, reverses, terms, reason)
-            SELECT w.id, w.merchant, w.sale, w.influencer, w.amount, w.currency, w.status, w.payable,
-                w.hold_until, w.rule, w.reverses,
+            INSERT INTO commissions (id, merchant_id, sale_id, influencer_id, amount_minor,
+                currency, status, payable, hold_until, rule_id, reverses, terms, reason)
+            SELECT w.id, w.merchant, w.sale, w.influencer, w.amount, w.currency, w.status,
+                w.payable, w.hold_until, w.rule, w.reverses,
                 coalesce(w.terms::jsonb, (SELECT terms FROM commissions AS f
                     WHERE f.merchant_id = w.merchant AND f.id = w.reverses)), w.reason
             FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[], $6::text[],
@@ -217,7 +217,8 @@ struct TouchpointRows {
                 influencer_id, link_id, clicked_at)
             SELECT w.merchant, w.sale, 1, w.click, w.weight, w.influencer, w.link, w.clicked_at
             FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::integer[], $5::uuid[], $6::uuid[],
-                $7::timestamptz[]) AS w (merchant, sale, click, weight, influencer, link, clicked_at)
+                $7::timestamptz[])
+                AS w (merchant, sale, click, weight, influencer, link, clicked_at)
             ON CONFLICT DO NOTHING
             """,
             [

@@ -131,8 +131,8 @@ public enum LedgerCheck {
         Check(
             name: "sale-commission",
             sql: """
-                SELECT s.merchant_id, s.id, 'says ' || coalesce(s.influencer_commission::text, 'nothing')
-                       || ', commissions say ' || c.first
+                SELECT s.merchant_id, s.id, 'says '
+                       || coalesce(s.influencer_commission::text, 'nothing') || ', commissions say ' || c.first
                 FROM (SELECT merchant_id, sale_id, currency, sum(amount_minor) AS first
                       FROM commissions WHERE reverses IS NULL GROUP BY 1, 2, 3) AS c
                 JOIN sales AS s ON s.merchant_id = c.merchant_id AND s.id = c.sale_id
@@ -145,12 +145,14 @@ public enum LedgerCheck {
             sql: """
                 SELECT merchant_id, id, 'fee ' || fee || ' on ' || net
                 FROM (\(standing)) AS c
-                WHERE terms ? 'fee_ppm' AND fee <> \(halfEven("net * (terms->>'fee_ppm')::numeric * 0.000001"))
+                WHERE terms ? 'fee_ppm'
+                  AND fee <> \(halfEven("net * (terms->>'fee_ppm')::numeric * 0.000001"))
                 """),
         Check(
             name: "terms",
             sql: """
-                SELECT c.merchant_id, c.id, 'commission ' || c.net || ' on ' || c.remaining || ' left'
+                SELECT c.merchant_id, c.id, 
+                    'commission ' || c.net || ' on ' || c.remaining || ' left'
                 FROM (
                     SELECT c.*, s.status AS sale_status,
                            (c.terms->>'amount_minor')::numeric - coalesce((

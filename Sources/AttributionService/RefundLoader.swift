@@ -177,7 +177,8 @@ struct RefundLoader {
             """
             SELECT e.commission_id, e.debit_account = 'platform:fees', e.amount_minor
             FROM unnest($1::uuid[], $2::uuid[]) AS w (merchant, commission)
-            JOIN ledger_entries AS e ON e.merchant_id = w.merchant AND e.commission_id = w.commission
+            JOIN ledger_entries AS e ON e.merchant_id = w.merchant
+                AND e.commission_id = w.commission
             WHERE 'platform:fees' IN (e.debit_account, e.credit_account)
             """, [.uuidArray(posted.map(\.key.merchantID)), .uuidArray(posted.map(\.id))])
         for row in 0..<rows.count {

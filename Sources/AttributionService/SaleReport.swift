@@ -122,8 +122,8 @@ public struct SaleReport: Sendable {
     ) throws(PostgresError) -> [SaleReport] {
         let rows = try connection.query(
             """
-            SELECT s.id, s.merchant_id, m.name, s.order_id, s.refund_id, s.event, s.status, s.reason,
-                   s.verified, s.channel, s.amount::text, s.currency::text, s.created_at,
+            SELECT s.id, s.merchant_id, m.name, s.order_id, s.refund_id, s.event, s.status,
+                   s.reason, s.verified, s.channel, s.amount::text, s.currency::text, s.created_at,
                    s.event_time, s.attributed_at, s.attribution, s.influencer_id, s.link_id,
                    s.coupon_code, s.customer_id, s.decision::text, s.click_id
             FROM sales AS s LEFT JOIN merchants AS m ON m.id = s.merchant_id

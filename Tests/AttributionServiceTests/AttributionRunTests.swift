@@ -118,7 +118,10 @@ struct AttributionRunTests {
     func otherRungs() throws {
         let shop = try Shop()
         try shop.connection.execute(
-            "INSERT INTO coupons (merchant_id, code, influencer_id, link_id) VALUES ($1, 'ANNA10', $2, $3)",
+            """
+            INSERT INTO coupons (merchant_id, code, influencer_id, link_id)
+            VALUES ($1, 'ANNA10', $2, $3)
+            """,
             [.uuid(shop.merchant), .uuid(shop.influencer), .uuid(shop.link)])
         let first = try shop.sell(
             1_000, order: "o-1", event: "subscription", coupon: "anna10", customer: "c-1",
@@ -192,7 +195,8 @@ struct AttributionRunTests {
         try shop.settle()
         let money = """
             SELECT concat((SELECT string_agg(c::text, '/' ORDER BY c.id) FROM commissions AS c),
-                          (SELECT string_agg(e::text, '/' ORDER BY e.entry_id) FROM ledger_entries AS e))
+                          (SELECT string_agg(e::text, '/' ORDER BY e.entry_id)
+                           FROM ledger_entries AS e))
             """
         let before = try shop.value(money)
         #expect(try shop.settle().taken == 0)

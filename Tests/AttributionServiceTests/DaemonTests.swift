@@ -95,7 +95,10 @@ struct DaemonTests {
         #expect(daemon.stop(waitMilliseconds: 30_000))
         #expect(readiness() == 503)
         let rows = try second.query(
-            "SELECT count(*), sum(amount_minor)::bigint FROM ledger_entries WHERE kind = 'commission'"
+            """
+            SELECT count(*), sum(amount_minor)::bigint FROM ledger_entries
+            WHERE kind = 'commission'
+            """
         )
         #expect(rows.int64(0, 0) == 220)
         #expect(rows.int64(0, 1) == 22_000)
@@ -109,10 +112,12 @@ struct DaemonTests {
             INSERT INTO merchants (id, name) VALUES ('00000000-0000-000a-0000-000000000001', 'Shop')
                 ON CONFLICT DO NOTHING;
             INSERT INTO coupons (merchant_id, code, influencer_id) VALUES
-                ('00000000-0000-000a-0000-000000000001', 'A', '00000000-0000-000b-0000-000000000001')
+                ('00000000-0000-000a-0000-000000000001', 'A',
+                 '00000000-0000-000b-0000-000000000001')
                 ON CONFLICT DO NOTHING;
             INSERT INTO commission_rules (id, merchant_id, rate_ppm) VALUES
-                ('00000000-0000-000f-0000-000000000001', '00000000-0000-000a-0000-000000000001', 100000)
+                ('00000000-0000-000f-0000-000000000001', '00000000-0000-000a-0000-000000000001',
+                 100000)
                 ON CONFLICT DO NOTHING;
             INSERT INTO sales (id, merchant_id, order_id, amount, verified, coupon_code)
             SELECT ('00000000-0000-000d-0000-' || lpad(n::text, 12, '0'))::uuid,

@@ -33,7 +33,8 @@ struct RefundRunTests {
         #expect(
             try shop.value(
                 """
-                SELECT string_agg(concat_ws(' ', amount_minor, status), ',' ORDER BY amount_minor DESC)
+                SELECT string_agg(concat_ws(' ', amount_minor, status), ','
+                                  ORDER BY amount_minor DESC)
                 FROM commissions
                 """) == "1000 reversed,-333 reversed,-667 reversed")
         try shop.expectSoundLedger()
