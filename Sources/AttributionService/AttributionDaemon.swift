@@ -164,10 +164,17 @@ public final class AttributionDaemon: Sendable {
         while !isStopping, connection.isOpen {
             var isBusy = false
             do {
+                let started = SystemClock.monotonicNanoseconds()
                 let summary = try run.decide(limit: pace.limit)
                 board.add(summary)
-                pace.succeed()
                 isBusy = summary.taken >= pace.limit
+                // Long transactions hold locks and delay the drain.
+                let taken = (SystemClock.monotonicNanoseconds() - started) / 1_000
+                if taken > ServiceLimits.longRunMicroseconds {
+                    pace.halve()
+                } else {
+                    pace.succeed()
+                }
                 let now = SystemClock.monotonicNanoseconds() / 1_000
                 if now >= nextRelease {
                     let released = try run.release()
@@ -186,14 +193,18 @@ public final class AttributionDaemon: Sendable {
         }
     }
 
-    /// After a refused run: data that cannot be written is found by halving and set aside.
+    /// After a refused run: a smaller one. Data that cannot be written is found by halving and set
+    /// aside; a run that took too long is made shorter.
     private func recover(
         from error: PostgresError, _ run: AttributionRun, _ pace: inout BatchPace
     ) {
         board.update { $0.failures += 1 }
         fail("run", "a run was refused: \(error)")
-        guard let state = error.state, state.isClass("22") || state.isClass("23") else { return }
+        guard let state = error.state else { return }
+        let isData = state.isClass("22") || state.isClass("23")
+        guard isData || state == .queryCanceled else { return }
         guard pace.limit == 1 else { return pace.halve() }
+        guard isData else { return }
         do {
             if let id = try run.setAsideFirst(reason: "refused_\(state)") {
                 logger.error("sale \(id) cannot be decided and rests: \(error)")

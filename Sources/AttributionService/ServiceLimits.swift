@@ -16,6 +16,8 @@ public enum ServiceLimits {
     public static let connectSeconds = 5
     /// Time between attempts to reach the database, in milliseconds.
     public static let reconnectMilliseconds = 1_000
+    /// A run that takes longer is followed by one of half the sales, in microseconds.
+    public static let longRunMicroseconds: Int64 = 2_000_000
     /// Releases in one transaction.
     public static let releasesPerRun = 1_000
     /// Time between two looks for holds that have ended, in microseconds.

@@ -1,5 +1,5 @@
 // The daemon's threads: two at once, a database that goes away, a schema that is missing.
-import AttributionService
+@testable import AttributionService
 import LinuxIO
 import Postgres
 import Schema
@@ -150,5 +150,24 @@ struct DaemonTests {
         try daemon.start()
         try eventually("the failure is told") { daemon.status.lastError != nil }
         #expect(daemon.stop(waitMilliseconds: 30_000))
+    }
+}
+
+@Suite("The pace of runs")
+struct BatchPaceTests {
+    @Test("Runs are halved down to one sale and doubled up to the batch again")
+    func pace() {
+        var pace = BatchPace(limit: 5)
+        var limits = [pace.limit]
+        for _ in 0..<3 {
+            pace.halve()
+            limits.append(pace.limit)
+        }
+        for _ in 0..<3 {
+            pace.succeed()
+            limits.append(pace.limit)
+        }
+        #expect(limits == [5, 2, 1, 1, 2, 4, 5])
+        #expect(BatchPace(limit: 0).limit == 1)
     }
 }
