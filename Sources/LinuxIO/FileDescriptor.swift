@@ -117,6 +117,10 @@ public struct FileDescriptor: ~Copyable, Sendable {
         _ = try retrying { clinux_lock(rawValue, Int16(F_WRLCK)) }
     }
 
+    /// Gives the lock back, also when a child process that has just been forked still shares the
+    /// description.
+    public func unlock() { _ = clinux_lock(rawValue, Int16(F_UNLCK)) }
+
     /// A second descriptor of the same description.
     public func duplicate() throws(Errno) -> FileDescriptor {
         FileDescriptor(owning: try retrying { clinux_fcntl_int(rawValue, F_DUPFD_CLOEXEC, 0) })

@@ -35,6 +35,8 @@ final class DirectoryLock: Sendable {
         }
     }
 
+    deinit { file.unlock() }
+
     /// The pid in a lock file; 0 when its holder has not written it yet.
     private static func holder(of file: borrowing FileDescriptor) -> Int32 {
         withUnsafeTemporaryAllocation(byteCount: 16, alignment: 1) { buffer in

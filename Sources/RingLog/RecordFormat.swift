@@ -64,6 +64,14 @@ enum RecordFormat {
     }
 }
 
+/// The checksum of a file's head: CRC32C of everything but the checksum itself at bytes 12-15. Every
+/// version keeps this rule, so that another version is told apart from damage.
+func headChecksum(_ head: UnsafeRawBufferPointer, bytes: Int) -> UInt32 {
+    precondition(bytes >= 16 && head.count >= bytes)
+    let start = clinux_crc32c(0xFFFF_FFFF, head.baseAddress, 12)
+    return ~clinux_crc32c(start, head.baseAddress.map { $0 + 16 }, bytes - 16)
+}
+
 extension EntityID {
     /// The sixteen bytes of a persisted struct.
     init(_ bytes: clinux_bytes16) {

@@ -21,8 +21,8 @@ struct RingDrain {
     private var current: SpoolSegment?
     private var writtenEnd = 0
     private var isDirty = false
-    /// Damaged runs met so far, each once.
-    private(set) var gaps: [RingGap] = []
+    /// Where the last damaged run ended, so that each is noted once.
+    private var lastGap: UInt64 = 0
     /// Bytes of one write at most.
     static let writeBytes = 4 << 20
 
@@ -138,8 +138,9 @@ struct RingDrain {
     }
 
     private mutating func note(first: UInt64, last: UInt64) {
-        guard first > gaps.last?.lastSequence ?? 0 else { return }
-        gaps.append(RingGap(firstSequence: first, lastSequence: last, cause: .ringDamaged))
+        guard first > lastGap else { return }
+        lastGap = last
+        handle.noteDamage([RingGap(firstSequence: first, lastSequence: last, cause: .ringDamaged)])
     }
 
     private mutating func ensureSegment(

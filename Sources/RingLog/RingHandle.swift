@@ -16,7 +16,8 @@ public final class RingHandle: Sendable {
     public let epoch: UInt64
     /// Nothing is appended any more; what is there is still to be flushed.
     public let isRetired: Bool
-    /// Records found missing at open.
+    /// Records lost behind the log's end, which no tailer can see; kept over restarts until
+    /// ``RingLogStore/acknowledgeGaps(of:)``. Losses before the end are found by the tailers.
     public var recoveredGaps: [RingGap] { mutable.withLock { $0.gaps } }
     /// Identities of this run must lie above this time, in milliseconds since 1970.
     public let idFloorMilliseconds: Int64
@@ -33,6 +34,7 @@ public final class RingHandle: Sendable {
     private struct Mutable {
         var segments: [SpoolSegment]
         var gaps: [RingGap]
+        var damage: [RingGap] = []
         var marks: [(sequence: UInt64, microseconds: Int64)] = []
         var durableMark: (sequence: UInt64, wallMicroseconds: Int64)
     }
@@ -44,6 +46,7 @@ public final class RingHandle: Sendable {
         var epoch: UInt64
         var isRetired: Bool
         var gaps: [RingGap]
+        var damage: [RingGap] = []
         var idFloorMilliseconds: Int64
         var leaseMilliseconds: Int64
         var memory: RingMemory?
@@ -154,7 +157,17 @@ public final class RingHandle: Sendable {
     func setLease(_ milliseconds: Int64) { lease.store(milliseconds, ordering: .releasing) }
     var segments: [SpoolSegment] { mutable.withLock { $0.segments } }
     func add(_ segment: SpoolSegment) { mutable.withLock { $0.segments.append(segment) } }
-    func noteGaps(_ gaps: [RingGap]) { mutable.withLock { $0.gaps += gaps } }
+    /// Remembers why records before the end are missing, for the tailer that will miss them.
+    func noteDamage(_ gaps: [RingGap]) { mutable.withLock { $0.damage += gaps } }
+    func forgetGaps() { mutable.withLock { $0.gaps = [] } }
+    /// The cause of a loss that begins at a sequence, if it was seen when the ring was read.
+    func knownCause(of sequence: UInt64) -> RingGap.Cause? {
+        mutable.withLock { state in
+            state.damage.first {
+                $0.firstSequence <= sequence && sequence <= $0.lastSequence ?? .max
+            }?.cause
+        }
+    }
     func remove(_ segment: SpoolSegment) {
         mutable.withLock { state in state.segments.removeAll { $0 === segment } }
     }

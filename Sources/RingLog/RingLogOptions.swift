@@ -96,7 +96,7 @@ public struct RingGap: Equatable, Sendable {
     public let cause: Cause
 
     /// Why records are missing; `ingest_gaps.cause`.
-    public enum Cause: String, Sendable {
+    public enum Cause: String, CaseIterable, Sendable {
         /// The ring file vanished while the machine stayed up.
         case ringMissing = "ring_missing"
         /// The machine went down without a clean stop; what was not yet synced went with it.

@@ -82,6 +82,17 @@ public final class RingLogStore: Sendable {
         }
     }
 
+    /// Notes that a ring's ``RingHandle/recoveredGaps`` are recorded in the database.
+    public func acknowledgeGaps(of ring: RingHandle) throws(RingLogError) {
+        guard !ring.recoveredGaps.isEmpty else { return }
+        do {
+            try spooler.acknowledge(ring.ringUUID)
+        } catch {
+            throw .inputOutput(path: spooler.pool.directory, error)
+        }
+        ring.forgetGaps()
+    }
+
     /// The producing end of a live ring; once for each worker.
     ///
     /// - Precondition: `worker` is below the number of workers and has no appender yet.

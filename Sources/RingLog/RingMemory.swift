@@ -59,7 +59,7 @@ struct RingHeader: Equatable, Sendable {
     }
 
     private static func checksum(_ bytes: UnsafeRawBufferPointer) -> UInt32 {
-        ~clinux_crc32c(0xFFFF_FFFF, bytes.baseAddress.map { $0 + 16 }, RingHeader.bytes - 16)
+        headChecksum(bytes, bytes: RingHeader.bytes)
     }
 }
 

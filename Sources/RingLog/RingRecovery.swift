@@ -11,8 +11,9 @@ extension RingMemory {
         let tail = tailSlot.load()
         let last = headSequence.load()
         let freed = tailSequence.load()
+        // The sequence is stored before the position, so it may be one record ahead of it.
         guard tail <= head, head < UInt64.max / 2, head - tail <= slotCount, freed <= last,
-            last - freed <= head - tail || last - spooled <= head - tail, spooled <= last
+            last - freed <= head - tail + 1, spooled <= last
         else { return false }
         // A record whose head was stored, but whose position was not yet published.
         if head - tail < slotCount, last < UInt64.max - 2,

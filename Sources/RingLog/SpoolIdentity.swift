@@ -13,6 +13,14 @@ struct SpoolIdentity: Equatable, Sendable {
         var leaseMilliseconds: Int64 = 0
     }
 
+    /// A loss that has not been acknowledged.
+    struct Loss: Equatable, Sendable {
+        var ringUUID: EntityID
+        var ringID: UInt16
+        var gap: RingGap
+        var noticedMicroseconds: Int64
+    }
+
     var generation: UInt64 = 0
     var spoolUUID: EntityID
     var bootID: EntityID
@@ -23,11 +31,15 @@ struct SpoolIdentity: Equatable, Sendable {
     var isClaimed = false
     var machine: [UInt8]
     var rings = [Ring](repeating: Ring(), count: RingLogLimits.maximumWorkers)
+    /// The newest are kept when there are more than ``maximumLosses``.
+    var losses: [Loss] = []
 
     static let magic: UInt64 = 0x4449_4C4F_4F50_534B  // "KSPOOLID" in file order.
     static let version: UInt32 = 1
     static let slotBytes = 4096
     static let ringsOffset = 1024
+    static let lossesOffset = 2048
+    static let maximumLosses = 32
 
     /// Writes one slot, checksum last.
     func encode(to slot: UnsafeMutableRawBufferPointer) {
@@ -52,6 +64,18 @@ struct SpoolIdentity: Equatable, Sendable {
             slot.storeBytes(
                 of: entry, toByteOffset: SpoolIdentity.ringsOffset + 32 * index,
                 as: clinux_spool_ring.self)
+        }
+        for (index, loss) in losses.suffix(SpoolIdentity.maximumLosses).enumerated() {
+            var entry = clinux_spool_gap()
+            entry.ring_uuid = loss.ringUUID.persisted
+            entry.first_sequence = loss.gap.firstSequence.littleEndian
+            entry.last_sequence = (loss.gap.lastSequence ?? 0).littleEndian
+            entry.noticed_microseconds = loss.noticedMicroseconds.littleEndian
+            entry.ring_id = loss.ringID.littleEndian
+            entry.cause = loss.gap.cause.persisted.littleEndian
+            slot.storeBytes(
+                of: entry, toByteOffset: SpoolIdentity.lossesOffset + 64 * index,
+                as: clinux_spool_gap.self)
         }
         slot.storeBytes(
             of: checksum(UnsafeRawBufferPointer(slot)).littleEndian, toByteOffset: 12,
@@ -83,15 +107,53 @@ struct SpoolIdentity: Equatable, Sendable {
                 ringUUID: EntityID(entry.ring_uuid),
                 leaseMilliseconds: Int64(littleEndian: entry.lease_milliseconds))
         }
+        identity.losses = (0..<maximumLosses).compactMap { index in
+            loss(
+                slot.loadUnaligned(
+                    fromByteOffset: lossesOffset + 64 * index, as: clinux_spool_gap.self))
+        }
         return identity
     }
 
+    private static func loss(_ entry: clinux_spool_gap) -> Loss? {
+        guard let cause = RingGap.Cause(persisted: UInt16(littleEndian: entry.cause)) else {
+            return nil
+        }
+        let last = UInt64(littleEndian: entry.last_sequence)
+        return Loss(
+            ringUUID: EntityID(entry.ring_uuid), ringID: UInt16(littleEndian: entry.ring_id),
+            gap: RingGap(
+                firstSequence: UInt64(littleEndian: entry.first_sequence),
+                lastSequence: last == 0 ? nil : last, cause: cause),
+            noticedMicroseconds: Int64(littleEndian: entry.noticed_microseconds))
+    }
+
     private static func checksum(_ slot: UnsafeRawBufferPointer) -> UInt32 {
-        ~clinux_crc32c(0xFFFF_FFFF, slot.baseAddress.map { $0 + 16 }, slotBytes - 16)
+        headChecksum(slot, bytes: slotBytes)
     }
 
     private func checksum(_ slot: UnsafeRawBufferPointer) -> UInt32 {
         SpoolIdentity.checksum(slot)
+    }
+}
+
+extension RingGap.Cause {
+    /// The number that stands for the cause on disk.
+    var persisted: UInt16 {
+        switch self {
+        case .ringMissing: 1
+        case .machineStopped: 2
+        case .ringDamaged: 3
+        case .spoolDamaged: 4
+        case .segmentMissing: 5
+        }
+    }
+
+    init?(persisted number: UInt16) {
+        guard let cause = RingGap.Cause.allCases.first(where: { $0.persisted == number }) else {
+            return nil
+        }
+        self = cause
     }
 }
 

@@ -86,7 +86,7 @@ struct SegmentHeader: Equatable, Sendable {
     }
 
     private static func checksum(_ copy: UnsafeRawBufferPointer) -> UInt32 {
-        ~clinux_crc32c(0xFFFF_FFFF, copy.baseAddress.map { $0 + 16 }, copyBytes - 16)
+        headChecksum(copy, bytes: copyBytes)
     }
 }
 

@@ -86,7 +86,9 @@ public struct SpoolTailer: ~Copyable {
     private mutating func skip(to sequence: UInt64, _ cause: RingGap.Cause) {
         guard sequence > nextSequence else { return }
         gaps.append(
-            RingGap(firstSequence: nextSequence, lastSequence: sequence - 1, cause: cause))
+            RingGap(
+                firstSequence: nextSequence, lastSequence: sequence - 1,
+                cause: handle.knownCause(of: nextSequence) ?? cause))
         nextSequence = sequence
     }
 }

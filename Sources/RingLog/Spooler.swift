@@ -185,6 +185,11 @@ final class Spooler: @unchecked Sendable {
     /// Notes for good that the spool's node is claimed.
     func markClaimed() throws(Errno) { try write { $0.isClaimed = true } }
 
+    /// Forgets the losses of a log that somebody else remembers now.
+    func acknowledge(_ ringUUID: EntityID) throws(Errno) {
+        try write { identity in identity.losses.removeAll { $0.ringUUID == ringUUID } }
+    }
+
     private func write(_ change: (inout SpoolIdentity) -> Void) throws(Errno) {
         try identity.withLock { (identity) throws(Errno) in
             var changed = identity

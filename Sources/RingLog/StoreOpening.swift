@@ -87,11 +87,13 @@ struct StoreOpening {
         var found = try sortRings(
             memories, identity: identity, logs: &recovery.logs, pool: pool, epoch: epoch, now: now)
         noteClock(found, now: now)
+        let losses = addLosses(&found, identity: identity, now: now)
         var next = identity
         next.generation += 1
         next.bootID = bootID
         next.epoch = epoch
         next.isCleanStop = false
+        next.losses = losses
         next.machine = Array(MachineIdentity.machine().utf8.prefix(63))
         for index in next.rings.indices {
             let live = found.first { !$0.isRetired && Int($0.ringID) % 32 == index }
@@ -197,6 +199,7 @@ struct StoreOpening {
         try rescueDamaged(
             identity: identity, memories: memories, logs: &logs, gaps: &gaps, pool: pool,
             epoch: epoch, now: now)
+        try checkRoom(missing: (0..<workers).filter { live[$0] == nil }.count)
         var found: [RingHandle.Found] = []
         for worker in 0..<workers {
             let memory: RingMemory
@@ -320,13 +323,55 @@ struct StoreOpening {
             guard error.isFull else {
                 throw .cannotCreate(path: "\(ring.directory)/\(name)", error)
             }
-            throw .tooSmall(
-                path: ring.directory, neededBytes: workers * (ring.bytes + 4096),
-                availableBytes: (try? FileSystem.availableBytes(ring.directory)) ?? 0)
+            throw tooSmall(
+                available: (try? FileSystem.availableBytes(ring.directory)) ?? 0)
         }
     }
 
+    /// Refuses before any memory is taken when the rings cannot fit.
+    private func checkRoom(missing: Int) throws(RingLogError) {
+        guard let available = try? FileSystem.availableBytes(ring.directory) else { return }
+        let needed = missing * (ring.bytes + RingLogLimits.fileHeadBytes)
+        if needed > available { throw tooSmall(available: available) }
+    }
+
+    private func tooSmall(available: Int) -> RingLogError {
+        .tooSmall(
+            path: ring.directory,
+            neededBytes: workers * (ring.bytes + RingLogLimits.fileHeadBytes),
+            availableBytes: available)
+    }
+
     // MARK: The rest
+
+    /// Joins the losses that were not acknowledged with those found now, and gives each to its log.
+    private func addLosses(
+        _ found: inout [RingHandle.Found], identity: SpoolIdentity, now: Int64
+    ) -> [SpoolIdentity.Loss] {
+        var losses = identity.losses
+        for log in found {
+            for gap in log.gaps where gap.lastSequence ?? .max > log.lastSequence {
+                losses.append(
+                    SpoolIdentity.Loss(
+                        ringUUID: log.ringUUID, ringID: log.ringID, gap: gap,
+                        noticedMicroseconds: now))
+            }
+        }
+        losses = losses.suffix(SpoolIdentity.maximumLosses)
+        for loss in losses where !found.contains(where: { $0.ringUUID == loss.ringUUID }) {
+            found.append(
+                RingHandle.Found(
+                    ringID: loss.ringID, ringUUID: loss.ringUUID, epoch: identity.epoch + 1,
+                    isRetired: true, gaps: [], idFloorMilliseconds: 0, leaseMilliseconds: 0,
+                    memory: nil, segments: [], lastSequence: 0))
+        }
+        for index in found.indices {
+            let log = found[index]
+            found[index].damage = log.gaps.filter { $0.lastSequence ?? .max <= log.lastSequence }
+            found[index].gaps = losses.filter { $0.ringUUID == log.ringUUID }.map(\.gap)
+        }
+        return losses
+    }
 
     private mutating func noteClock(_ found: [RingHandle.Found], now: Int64) {
         let day: Int64 = 86_400_000
@@ -370,7 +415,6 @@ struct StoreOpening {
                         "\(spool.directory) is full: ring \(first.ringID) keeps its records")
                 }
             }
-            first.noteGaps(drain.gaps)
             handles.append(first)
             drains.append(drain)
         }
@@ -387,6 +431,7 @@ struct StoreOpening {
             handle.noteRecovered(
                 sequence: found.lastSequence, since: first.header.createdMicroseconds)
         }
+        handle.noteDamage(found.damage)
         return handle
     }
 }

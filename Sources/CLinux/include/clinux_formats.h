@@ -27,7 +27,7 @@ _Static_assert(offsetof(struct clinux_record_head, sequence) == 8, "record seque
 struct clinux_ring_header {
     uint64_t magic;
     uint32_t version;
-    /// CRC32C of bytes 16-127.
+    /// CRC32C of bytes 0-11 and 16-127.
     uint32_t crc;
     struct clinux_bytes16 ring_uuid;
     struct clinux_bytes16 nonce;
@@ -74,7 +74,7 @@ _Static_assert(offsetof(struct clinux_ring_positions, epoch) == 128, "open line"
 struct clinux_segment_header {
     uint64_t magic;
     uint32_t version;
-    /// CRC32C of the copy's bytes 16-2047.
+    /// CRC32C of the copy's bytes 0-11 and 16-2047.
     uint32_t crc;
     struct clinux_bytes16 spool_uuid;
     struct clinux_bytes16 ring_uuid;
@@ -106,7 +106,7 @@ _Static_assert(offsetof(struct clinux_segment_header, state) == 108, "segment st
 struct clinux_spool_identity {
     uint64_t magic;
     uint32_t version;
-    /// CRC32C of the slot's bytes 16-4095.
+    /// CRC32C of the slot's bytes 0-11 and 16-4095.
     uint32_t crc;
     /// Rises with each write; the valid slot with the higher one holds.
     uint64_t generation;
@@ -142,6 +142,25 @@ struct clinux_spool_ring {
     uint64_t reserved;
 };
 _Static_assert(sizeof(struct clinux_spool_ring) == 32, "spool ring");
+
+/// A loss that has not yet been acknowledged: 32 of these at byte 2,048 of the identity slot.
+struct clinux_spool_gap {
+    struct clinux_bytes16 ring_uuid;
+    uint64_t first_sequence;
+    /// 0 when nothing tells how many there were.
+    uint64_t last_sequence;
+    int64_t noticed_microseconds;
+    uint16_t ring_id;
+    /// 0 no gap, else docs/formats/spool.md.
+    uint16_t cause;
+    uint32_t reserved0;
+    uint64_t reserved1[2];
+};
+_Static_assert(sizeof(struct clinux_spool_gap) == 64, "spool gap");
+_Static_assert(offsetof(struct clinux_spool_gap, first_sequence) == 16, "gap first");
+_Static_assert(offsetof(struct clinux_spool_gap, noticed_microseconds) == 32, "gap noticed");
+_Static_assert(offsetof(struct clinux_spool_gap, ring_id) == 40, "gap ring");
+_Static_assert(offsetof(struct clinux_spool_gap, cause) == 42, "gap cause");
 
 /// CRC32C of a record: its bytes from the fifth on, continued from the ring's seed, inverted.
 /// The same as `~clinux_crc32c(seed, record + 4, bytes - 4)`; `bytes` is a multiple of 8.

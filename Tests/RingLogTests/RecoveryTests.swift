@@ -1,0 +1,250 @@
+// What is left after every kind of end, and what is said of the rest.
+import LinuxIO
+import Testing
+import Tracking
+
+@testable import RingLog
+
+@Suite("Recovery")
+struct RecoveryTests {
+    /// A store that died with so many records spooled and so many only in the ring.
+    private func died(
+        _ directories: TestDirectories, spooled: Int, inRing: Int, workers: Int = 1
+    ) throws {
+        let store = try directories.open(workers: workers)
+        for worker in 0..<workers {
+            var appender = store.appender(worker: worker)
+            appender.appendNumbered(spooled)
+            store.turnSpooler()
+            appender.appendNumbered(inRing)
+        }
+        store.abandon()
+    }
+
+    @Test(
+        "A damaged record in the ring is a gap, whichever of its bytes is flipped",
+        arguments: [0, 3, 4, 5, 6, 7, 8, 15, 16, 200, 255])
+    func damagedRing(_ byte: Int) throws {
+        let directories = TestDirectories()
+        try died(directories, spooled: 0, inRing: 20)
+        let ringFile = try #require(try directories.files(directories.ring, ".ring").first)
+        try directories.flip(ringFile, at: 4096 + 256 * 7 + byte, bit: 1)
+        let store = try directories.open()
+        defer { store.abandon() }
+        let (records, gaps) = readAll(store.rings[0])
+        #expect(records.map(\.sequence) == Array(1...7) + Array(9...20))
+        #expect(gaps == [RingGap(firstSequence: 8, lastSequence: 8, cause: .ringDamaged)])
+        #expect(records.allSatisfy { $0.payload == payload($0.sequence, 240) })
+    }
+
+    @Test(
+        "A damaged record in the spool is a gap, whichever of its bytes is flipped",
+        arguments: [0, 3, 4, 5, 6, 7, 8, 15, 16, 200, 255])
+    func damagedSpool(_ byte: Int) throws {
+        let directories = TestDirectories()
+        try died(directories, spooled: 20, inRing: 0)
+        let segment = try #require(
+            try directories.files(directories.spool, ".segment").first { $0.contains("ring-") })
+        try directories.flip(segment, at: 4096 + 256 * 7 + byte, bit: 1)
+        let store = try directories.open()
+        defer { store.abandon() }
+        let (records, gaps) = readAll(store.rings[0])
+        #expect(records.map(\.sequence) == Array(1...7) + Array(9...20))
+        #expect(gaps == [RingGap(firstSequence: 8, lastSequence: 8, cause: .spoolDamaged)])
+    }
+
+    @Test(
+        "Either copy of a segment's head is enough, and without both its records are found",
+        arguments: [[100], [2048 + 100], [8], [0, 2048], [70, 2048 + 70]])
+    func damagedSegmentHead(_ offsets: [Int]) throws {
+        let directories = TestDirectories()
+        try died(directories, spooled: 20, inRing: 3)
+        let segment = try #require(
+            try directories.files(directories.spool, ".segment").first { $0.contains("ring-") })
+        for offset in offsets { try directories.flip(segment, at: offset) }
+        let store = try directories.open()
+        defer { store.abandon() }
+        let (records, gaps) = readAll(store.rings[0])
+        #expect(records.map(\.sequence) == Array(1...23) && gaps.isEmpty)
+        #expect(store.notices.contains { $0.contains("damaged head") } == (offsets.count == 2))
+    }
+
+    @Test("Names mean nothing: a segment is known by its head")
+    func names() throws {
+        let directories = TestDirectories()
+        try died(directories, spooled: 20, inRing: 0)
+        let segment = try #require(
+            try directories.files(directories.spool, ".segment").first { $0.contains("ring-") })
+        try FileSystem.rename(segment, to: "\(directories.spool)/free-7.segment")
+        let store = try directories.open()
+        defer { store.abandon() }
+        #expect(readAll(store.rings[0]).records.count == 20)
+    }
+
+    @Test(
+        "A ring whose identity is damaged gives its records to its old log and is made anew",
+        arguments: [0, 8, 13, 17, 40, 50, 66, 80, 96])
+    func damagedRingHeader(_ byte: Int) throws {
+        let directories = TestDirectories()
+        try died(directories, spooled: 5, inRing: 6)
+        let ringFile = try #require(try directories.files(directories.ring, ".ring").first)
+        try directories.flip(ringFile, at: byte)
+        let store = try directories.open()
+        defer { store.abandon() }
+        try #require(store.rings.count == 2)
+        let old = store.rings[1]
+        #expect(old.isRetired && old.ringID == store.rings[0].ringID)
+        #expect(old.ringUUID != store.rings[0].ringUUID)
+        #expect(readAll(old).records.map(\.sequence) == Array(1...11))
+        #expect(
+            old.recoveredGaps
+                == [RingGap(firstSequence: 12, lastSequence: nil, cause: .ringDamaged)])
+        #expect(store.rings[0].headSequence == 0)
+    }
+
+    @Test(
+        "Positions that cannot be right make the ring doubtful, and lose nothing",
+        arguments: [128 + 7, 192 + 7, 200 + 7])
+    func damagedPositions(_ byte: Int) throws {
+        let directories = TestDirectories()
+        try died(directories, spooled: 5, inRing: 6)
+        let ringFile = try #require(try directories.files(directories.ring, ".ring").first)
+        try directories.flip(ringFile, at: byte, bit: 6)
+        let store = try directories.open()
+        defer { store.abandon() }
+        let old = try #require(store.rings.last)
+        #expect(old.isRetired)
+        #expect(readAll(old).records.map(\.sequence) == Array(1...11))
+    }
+
+    @Test("A ring gone while the machine stayed up is a named loss until it is acknowledged")
+    func missingRing() throws {
+        let directories = TestDirectories()
+        try died(directories, spooled: 5, inRing: 6)
+        try FileSystem.removeTree(directories.ring)
+        for _ in 0..<2 {
+            let store = try directories.open()
+            try #require(store.rings.count == 2)
+            #expect(
+                store.rings[1].recoveredGaps
+                    == [RingGap(firstSequence: 6, lastSequence: nil, cause: .ringMissing)])
+            #expect(readAll(store.rings[1]).records.count == 5)
+            store.abandon()
+        }
+        let store = try directories.open()
+        try store.acknowledgeGaps(of: store.rings[1])
+        #expect(store.rings[1].recoveredGaps.isEmpty)
+        store.abandon()
+        let again = try directories.open()
+        defer { again.abandon() }
+        #expect(again.rings[1].recoveredGaps.isEmpty)
+    }
+
+    @Test("A ring gone with the machine is another loss, and after a clean stop it is none")
+    func restartedMachine() throws {
+        let directories = TestDirectories()
+        try died(directories, spooled: 5, inRing: 6)
+        try FileSystem.removeTree(directories.ring)
+        directories.bootID = EntityID(high: 3, low: 4)
+        let store = try directories.open()
+        #expect(store.rings[1].recoveredGaps.first?.cause == .machineStopped)
+        store.stopSpooler()
+        store.abandon()
+        try FileSystem.removeTree(directories.ring)
+        let again = try directories.open()
+        defer { again.abandon() }
+        #expect(again.rings.allSatisfy { $0.isRetired == ($0 !== again.rings[0]) })
+        #expect(again.rings[0].recoveredGaps.isEmpty)
+    }
+
+    @Test("Rings of a former worker count, or of another size, are spooled and retired")
+    func retired() throws {
+        let directories = TestDirectories()
+        try died(directories, spooled: 4, inRing: 5, workers: 3)
+        let store = try directories.open(workers: 1)
+        try #require(store.rings.count == 3)
+        #expect(!store.rings[0].isRetired && store.rings[0].ringID == 96)
+        #expect(store.rings[1...].map(\.ringID) == [97, 98])
+        for ring in store.rings {
+            #expect(readAll(ring).records.map(\.sequence) == Array(1...9))
+        }
+        #expect(try directories.files(directories.ring, ".ring").count == 1)
+        store.abandon()
+        let larger = try directories.open(workers: 3, ringBytes: 524_288)
+        defer { larger.abandon() }
+        try #require(larger.rings.count == 6)
+        #expect(larger.rings[..<3].allSatisfy { $0.headSequence == 0 && !$0.isRetired })
+        #expect(larger.rings[3...].allSatisfy { readAll($0).records.count == 9 })
+    }
+
+    @Test("A record whose position was not yet published is taken up, a torn one is not")
+    func tornLast() throws {
+        let directories = TestDirectories()
+        try died(directories, spooled: 0, inRing: 4)
+        let ringFile = try #require(try directories.files(directories.ring, ".ring").first)
+        // Position and sequence one record back, as if the process had died before publishing.
+        let file = try FileDescriptor.open(ringFile, .readWrite)
+        for (offset, value) in [(128, UInt64(12)), (136, UInt64(3))] {
+            let bytes = withUnsafeBytes(of: value.littleEndian) { Array($0) }
+            try bytes.withUnsafeBufferPointer { (bytes) throws(Errno) in
+                try file.writeAll(UnsafeRawBufferPointer(bytes), at: offset)
+            }
+        }
+        let store = try directories.open()
+        #expect(readAll(store.rings[0]).records.count == 4)
+        store.abandon()
+        let torn = TestDirectories()
+        try died(torn, spooled: 0, inRing: 4)
+        let tornFile = try #require(try torn.files(torn.ring, ".ring").first)
+        try torn.flip(tornFile, at: 4096 + 3 * 256 + 100)
+        let second = try torn.open()
+        defer { second.abandon() }
+        let read = readAll(second.rings[0])
+        #expect(read.records.count == 3)
+        #expect(read.gaps == [RingGap(firstSequence: 4, lastSequence: 4, cause: .ringDamaged)])
+        var appender = second.appender(worker: 0)
+        let next = appender.append(payload(5, 10))
+        #expect(next == 5)
+    }
+
+    @Test("Identities begin above the lease, also when the clock has gone back")
+    func lease() throws {
+        let directories = TestDirectories()
+        let start = directories.clock.microseconds / 1000
+        let first = try directories.open()
+        #expect(first.rings[0].idFloorMilliseconds == start)
+        #expect(first.rings[0].leaseMilliseconds == start + 3000)
+        let appender = first.appender(worker: 0)
+        appender.noteLatestIdentity(milliseconds: start + 50_000)
+        first.turnSpooler()
+        #expect(first.rings[0].leaseMilliseconds == start + 53_000)
+        first.abandon()
+        directories.clock.advance(-172_800_000_000)
+        let second = try directories.open()
+        defer { second.abandon() }
+        #expect(second.rings[0].idFloorMilliseconds == start + 53_000)
+        #expect(second.rings[0].leaseMilliseconds == start + 56_000)
+        #expect(second.notices.contains { $0.contains("wall clock") })
+    }
+
+    @Test("Either slot of the identity file is enough; without both it is made from the segments")
+    func damagedIdentity() throws {
+        let directories = TestDirectories()
+        try died(directories, spooled: 5, inRing: 0)
+        let first = try directories.open()
+        let uuid = first.spoolUUID
+        first.abandon()
+        try directories.flip("\(directories.spool)/identity", at: 30)
+        let second = try directories.open()
+        #expect(second.spoolUUID == uuid)
+        second.abandon()
+        try directories.flip("\(directories.spool)/identity", at: 30)
+        try directories.flip("\(directories.spool)/identity", at: 4096 + 30)
+        try directories.flip("\(directories.spool)/identity", at: 31)
+        let third = try directories.open()
+        defer { third.abandon() }
+        #expect(third.spoolUUID == uuid)
+        #expect(third.notices.contains { $0.contains("made anew") })
+        #expect(third.rings.map { readAll($0).records.count }.reduce(0, +) == 5)
+    }
+}
