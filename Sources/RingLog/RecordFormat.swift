@@ -64,8 +64,9 @@ enum RecordFormat {
     }
 }
 
-/// The checksum of a file's head: CRC32C of everything but the checksum itself at bytes 12-15. Every
-/// version keeps this rule, so that another version is told apart from damage.
+/// The checksum of a file's head: CRC32C of everything but the checksum itself at bytes 12-15.
+///
+/// Every version keeps this rule, so that another version is told apart from damage.
 func headChecksum(_ head: UnsafeRawBufferPointer, bytes: Int) -> UInt32 {
     precondition(bytes >= 16 && head.count >= bytes)
     let start = clinux_crc32c(0xFFFF_FFFF, head.baseAddress, 12)

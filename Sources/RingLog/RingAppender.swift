@@ -2,7 +2,9 @@
 internal import CLinux
 internal import LinuxIO
 
-/// Appends records to one ring. Owned by one event loop; never shared.
+/// Appends records to one ring.
+///
+/// Owned by one event loop; never shared.
 ///
 /// Reserve, write the payload, commit: no allocation, no reference counting, no system call.
 /// - SeeAlso: docs/formats/ring.md, "Publishing".
@@ -57,7 +59,8 @@ public struct RingAppender: ~Copyable {
     /// - Parameters:
     ///   - bytes: The most that the payload will have.
     ///   - priority: Clicks leave the last tenth to conversions.
-    /// - Returns: `bytes` writable bytes, valid until ``commit(bytes:kind:)`` or ``cancel()``; nil when
+    /// - Returns: `bytes` writable bytes, valid until ``commit(bytes:kind:)`` or ``cancel()``; nil
+    ///   when
     ///   the ring has no room or `bytes` exceeds ``maximumRecordBytes``.
     /// - Complexity: O(1).
     /// - Precondition: No other reservation is open.

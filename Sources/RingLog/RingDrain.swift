@@ -1,4 +1,5 @@
-// Carries one ring's records into its segments: large writes, then one sync, then the slots are free.
+// Carries one ring's records into its segments: large writes, then one sync, then the slots are
+// free.
 internal import LinuxIO
 internal import Tracking
 
@@ -10,7 +11,9 @@ enum DrainFailure: Error {
     case failed(Errno, path: String)
 }
 
-/// The consuming end of a ring. Used by one thread at a time.
+/// The consuming end of a ring.
+///
+/// Used by one thread at a time.
 struct RingDrain {
     let handle: RingHandle
     let memory: RingMemory
@@ -83,7 +86,8 @@ struct RingDrain {
             current.publish(end: writtenEnd, lastSequence: sequence)
         }
         handle.cells.durable.publish(sequence)
-        // The sequence first: after a crash between the two, the slots are skipped by their sequence.
+        // The sequence first: after a crash between the two, the slots are skipped by their
+        // sequence.
         memory.tailSequence.store(sequence)
         memory.tailSlot.publish(slot)
         assertOrder()

@@ -16,7 +16,9 @@ public final class RingHandle: Sendable {
     public let epoch: UInt64
     /// Nothing is appended any more; what is there is still to be flushed.
     public let isRetired: Bool
-    /// Records lost behind the log's end, which no tailer can see; kept over restarts until
+    /// Records lost behind the log's end, which no tailer can see.
+    ///
+    /// Kept over restarts until
     /// ``RingLogStore/acknowledgeGaps(of:)``. Losses before the end are found by the tailers.
     public var recoveredGaps: [RingGap] { mutable.withLock { $0.gaps } }
     /// Identities of this run must lie above this time, in milliseconds since 1970.
@@ -136,7 +138,9 @@ public final class RingHandle: Sendable {
         return since == 0 ? 0 : max(0, now - since)
     }
 
-    /// Records appended before `wallMicroseconds` have at most this sequence and are durable. It moves
+    /// Records appended before `wallMicroseconds` have at most this sequence and are durable.
+    ///
+    /// It moves
     /// with every tick of the spooler, also when there is nothing new.
     ///
     /// A click's own time is a little older than its append: leave a margin for the loop's turn.
@@ -172,7 +176,8 @@ public final class RingHandle: Sendable {
         mutable.withLock { state in state.segments.removeAll { $0 === segment } }
     }
 
-    /// Notes that all that was in the ring at a moment is durable, and when the previous such moment
+    /// Notes that all that was in the ring at a moment is durable, and when the previous such
+    /// moment
     /// was: what came in between is no older than that.
     func note(durable sequence: UInt64, at microseconds: Int64) {
         let flushed = flushedSequence

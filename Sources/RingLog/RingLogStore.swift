@@ -37,7 +37,8 @@ public final class RingLogStore: Sendable {
     /// - Parameters:
     ///   - node: 0...127; the directories must be this node's.
     ///   - workers: Live rings, 1...32.
-    /// - Throws: ``RingLogError/lockedBy(pid:path:)`` at once when another process holds a directory.
+    /// - Throws: ``RingLogError/lockedBy(pid:path:)`` at once when another process holds a
+    ///   directory.
     public convenience init(
         node: UInt8, workers: Int, ring: RingOptions, spool: SpoolOptions
     ) throws(RingLogError) {
@@ -121,6 +122,7 @@ public final class RingLogStore: Sendable {
     }
 
     /// Spools and syncs everything that was appended, marks the stop as clean and ends the thread.
+    ///
     /// Appenders must not be used any more.
     public func stopSpooler() { end(.stop) }
 

@@ -1,4 +1,5 @@
-// A ring file in memory: its identity, the positions of its two ends, its body mapped twice in a row.
+// A ring file in memory: its identity, the positions of its two ends, its body mapped twice in a
+// row.
 internal import CLinux
 internal import LinuxIO
 internal import Tracking

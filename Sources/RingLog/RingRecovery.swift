@@ -1,4 +1,5 @@
-// What is done with ring files at open: adopt the sound, carry the records of all others to the spool.
+// What is done with ring files at open: adopt the sound, carry the records of all others to the
+// spool.
 internal import LinuxIO
 internal import Tracking
 
@@ -47,8 +48,11 @@ struct RingRescue {
     /// Finds every valid record beyond the log's last, wherever it lies, and spools them in order.
     ///
     /// - Parameters:
-    ///   - body: The body; `mirror` as many bytes again may be read behind it.
+    ///   - body: The ring's body.
+    ///   - mirrored: Whether as many bytes again may be read behind it.
+    ///   - ring: What is known of the ring.
     ///   - head: The last sequence that the ring says it holds; nil when it cannot be believed.
+    ///   - log: The ring's log, extended by what is found.
     mutating func rescue(
         _ body: UnsafeRawBufferPointer, mirrored: Bool, ring: RingHeader, head: UInt64?,
         log: inout RecoveredLog

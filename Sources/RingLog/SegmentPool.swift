@@ -1,4 +1,5 @@
-// Segment files by the quota: made and zero-filled once, used again by rename, never beyond the limit.
+// Segment files by the quota: made and zero-filled once, used again by rename, never beyond the
+// limit.
 internal import LinuxIO
 internal import Synchronization
 internal import Tracking
@@ -13,7 +14,9 @@ enum SegmentShortage: Error {
     case failed(Errno)
 }
 
-/// The files of a spool directory. Used by one thread at a time: the opener, then the spooler.
+/// The files of a spool directory.
+///
+/// Used by one thread at a time: the opener, then the spooler.
 final class SegmentPool: @unchecked Sendable {
     // Sendable: `free` and `retryAt` are touched only by the opener and, after it, the spooler.
     let directory: String

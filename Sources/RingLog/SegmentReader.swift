@@ -1,4 +1,5 @@
-// Walks the records of a segment by reading, not mapping: a bad sector is an error here, not a signal.
+// Walks the records of a segment by reading, not mapping: a bad sector is an error here, not a
+// signal.
 internal import LinuxIO
 
 /// Bytes of a segment, kept for as long as a record in them is in use.

@@ -86,7 +86,8 @@ struct SpoolRecovery {
         ].segments.append(segment)
     }
 
-    /// Orders each log's segments, finds where it ends, and gives files that hold nothing to the pool.
+    /// Orders each log's segments, finds where it ends, and gives files that hold nothing to the
+    /// pool.
     ///
     /// - Parameter nonces: Rings known beside the spool, for files whose head is damaged.
     mutating func settle(

@@ -90,7 +90,9 @@ struct SegmentHeader: Equatable, Sendable {
     }
 }
 
-/// A segment in use. A file that is used again gets a new one of these.
+/// A segment in use.
+///
+/// A file that is used again gets a new one of these.
 final class SpoolSegment: Sendable {
     let file: any SpoolFile
     let path: String

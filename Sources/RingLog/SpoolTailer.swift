@@ -11,7 +11,9 @@ public struct SpoolRecord {
     public let payload: UnsafeRawBufferPointer
 }
 
-/// Reads durable records, never beyond; notes what is missing. One thread at a time.
+/// Reads durable records, never beyond; notes what is missing.
+///
+/// One thread at a time.
 public struct SpoolTailer: ~Copyable {
     private let handle: RingHandle
     private var reader: SegmentReader?

@@ -1,4 +1,5 @@
-// The one thread that carries records from the rings to disk, and keeps lease and segments in order.
+// The one thread that carries records from the rings to disk, and keeps lease and segments in
+// order.
 internal import LinuxIO
 internal import Synchronization
 internal import Tracking
@@ -9,9 +10,12 @@ final class SpoolerWake: Sendable {
     init() throws(Errno) { event = try EventDescriptor() }
 }
 
-/// The spooler's work. One thread at a time: the opener, then the spooler's own, then the closer.
+/// The spooler's work.
+///
+/// One thread at a time: the opener, then the spooler's own, then the closer.
 final class Spooler: @unchecked Sendable {
-    // Sendable: all but the atomics belongs to the one thread that runs it; start and join hand over.
+    // Sendable: all but the atomics belongs to the one thread that runs it; start and join hand
+    // over.
     enum Command: Int { case run, stop, abandon }
 
     let handles: [RingHandle]

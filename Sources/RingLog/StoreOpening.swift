@@ -382,7 +382,8 @@ struct StoreOpening {
         }
     }
 
-    /// Makes the handles, spools what live rings hold, and writes the identity that makes it all so.
+    /// Makes the handles, spools what live rings hold, and writes the identity that makes it all
+    /// so.
     private mutating func assemble(
         _ found: inout [RingHandle.Found], pool: SegmentPool, identityFile: IdentityFile,
         identity: SpoolIdentity, wake: SpoolerWake, now: Int64
