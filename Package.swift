@@ -129,7 +129,7 @@ let package = Package(
             "EdgeServerTests",
             [
                 "EdgeServer", "EdgeCore", "RingLog", "Tracking", "TLS", "Telemetry",
-                "CMallocCounter",
+                "Configuration", "CMallocCounter",
             ]),
         tests(
             "AttributionServiceTests",

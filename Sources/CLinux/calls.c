@@ -1,6 +1,8 @@
 // Calls that need GNU extensions or variadics; declared in clinux.h.
 #define _GNU_SOURCE
 #include "clinux.h"
+
+#include <malloc.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -49,3 +51,10 @@ int clinux_file_system(const char *path, int64_t *type, int64_t *available) {
 }
 
 char **clinux_environment(void) { return environ; }
+
+void clinux_keep_memory_small(void) {
+    mallopt(M_MMAP_THRESHOLD, 128 << 10);
+    mallopt(M_ARENA_MAX, 2);
+}
+
+void clinux_return_memory(void) { malloc_trim(0); }

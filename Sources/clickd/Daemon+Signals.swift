@@ -39,6 +39,7 @@ extension Daemon {
                 let age = SystemClock.monotonicNanoseconds() - startedAt
                 if !hasReported, age > Daemon.patienceNanoseconds {
                     hasReported = true
+                    CurrentProcess.returnUnusedMemory()
                     reportDatabase(hasSnapshot: hasSnapshot)
                 }
             }

@@ -4,4 +4,5 @@ internal import LinuxIO
 
 // Before any thread starts: signals are read from a descriptor, and SIGPIPE is an error of send(2).
 Signals.blockAll()
+CurrentProcess.keepMemorySmall()
 ClickdCommand.main()

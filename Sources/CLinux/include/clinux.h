@@ -49,6 +49,10 @@ ssize_t clinux_random(void *bytes, size_t length);
 int clinux_memory_file(const char *name);
 /// The magic number of the file system at a path, and the bytes free to an unprivileged writer.
 int clinux_file_system(const char *path, int64_t *type, int64_t *available);
+/// Has large blocks go back to the system when freed, and few arenas; before any thread starts.
+void clinux_keep_memory_small(void);
+/// Gives the system back what the allocator holds and nobody uses.
+void clinux_return_memory(void);
 /// The process's environment, terminated by NULL.
 char **clinux_environment(void);
 
