@@ -163,6 +163,39 @@ public final class Connection {
         _ sql: String, _ rows: borrowing CopyBuffer
     ) throws(PostgresError) -> Int {
         precondition(rows.isComplete)
+        try beginCopy(sql)
+        try put(rows: rows)
+        return try endCopy()
+    }
+
+    /// The same with rows that are made while the server stores those before them.
+    ///
+    /// - Parameters:
+    ///   - rows: Where `fill` appends; emptied before each call of it.
+    ///   - fill: Appends some rows; false after the last. When it throws, nothing is stored.
+    /// - Returns: How many rows were stored.
+    @discardableResult
+    public func copy(
+        _ sql: String, through rows: inout CopyBuffer,
+        _ fill: (inout CopyBuffer) throws(PostgresError) -> Bool
+    ) throws(PostgresError) -> Int {
+        try beginCopy(sql)
+        var hasMore = true
+        while hasMore {
+            rows.reset()
+            do {
+                hasMore = try fill(&rows)
+            } catch {
+                try withdrawCopy()
+                throw error
+            }
+            precondition(rows.isComplete)
+            try put(rows: rows)
+        }
+        return try endCopy()
+    }
+
+    private func beginCopy(_ sql: String) throws(PostgresError) {
         let handle = try open()
         try flush(PQsendQuery(handle, sql), deadline())
         let first = try nextResult(deadline())
@@ -177,6 +210,9 @@ public final class Connection {
         }
         PQclear(first)
         try put(CopyBuffer.header)
+    }
+
+    private func put(rows: borrowing CopyBuffer) throws(PostgresError) {
         var offset = 0
         let bytes = rows.bytes
         while offset < bytes.count {
@@ -184,15 +220,29 @@ public final class Connection {
             try put(UnsafeRawBufferPointer(rebasing: bytes[offset..<end]))
             offset = end
         }
+    }
+
+    private func endCopy() throws(PostgresError) -> Int {
         try put(CopyBuffer.trailer)
+        try putCopyEnd(nil)
+        let result = QueryResult(owning: try answer(1, expecting: [PGRES_COMMAND_OK]))
+        return result.affectedRows
+    }
+
+    /// Has the server forget the rows that it was sent.
+    private func withdrawCopy() throws(PostgresError) {
+        try putCopyEnd("withdrawn")
+        try drain()
+    }
+
+    private func putCopyEnd(_ reason: String?) throws(PostgresError) {
         let limit = deadline()
         while true {
-            let ended = PQputCopyEnd(handle, nil)
+            let ended = PQputCopyEnd(try open(), reason)
             if ended > 0 { break }
             try flush(ended < 0 ? 0 : 1, limit)
         }
-        let result = QueryResult(owning: try answer(1, expecting: [PGRES_COMMAND_OK]))
-        return result.affectedRows
+        try flush(1, limit)
     }
 
     private func put(_ bytes: [UInt8]) throws(PostgresError) {

@@ -8,8 +8,8 @@ internal import Tracking
 /// Reads durable records from ring and spool and writes them to PostgreSQL; never in the way of the
 /// event loops.
 ///
-/// Rows and cursor advance in one transaction, so that each record arrives once whatever happens. All
-/// methods may be called from any thread.
+/// Rows and cursor advance in one transaction, so that each record arrives once whatever happens.
+/// All methods may be called from any thread.
 public final class Flusher: Sendable {
     /// Someone who waits for a flush.
     private final class Ticket: Sendable {
@@ -47,8 +47,8 @@ public final class Flusher: Sendable {
     /// - Parameters:
     ///   - store: The rings and their spool.
     ///   - options: How it works.
-    ///   - onClaim: Told on the flusher's thread when the claim of the node changes. After `.refused`
-    ///     or `.fenced` nothing may be minted.
+    ///   - onClaim: Told on the flusher's thread when the claim of the node changes. After
+    ///     `.refused` or `.fenced` nothing may be minted.
     public init(
         store: RingLogStore, options: FlusherOptions,
         onClaim: @escaping @Sendable (NodeClaimState) -> Void = { _ in }
@@ -82,8 +82,8 @@ public final class Flusher: Sendable {
 
     /// Writes once more what is durable when the database is there, and ends the thread.
     ///
-    /// - Parameter waitMilliseconds: How long to wait for the end; the thread is left alone after it,
-    ///   and what it did not commit stays in the spool.
+    /// - Parameter waitMilliseconds: How long to wait for the end; the thread is left alone after
+    ///   it, and what it did not commit stays in the spool.
     /// - Returns: Whether it ended in time.
     @discardableResult public func stop(waitMilliseconds: Int = 3_000) -> Bool {
         let isRunning = shared.withLock { shared in
@@ -176,8 +176,9 @@ public final class Flusher: Sendable {
                 claim = loop.status.claim
                 onClaim(claim)
             }
-            settle(tickets, loop, isStopping: isStopping)
+            // Before the answers: whoever has one reads a state that fits it.
             shared.withLock { $0.status = loop.status }
+            settle(tickets, loop, isStopping: isStopping)
             if isStopping && !hasMore { break }
             if !hasMore { wait(hasTickets: !tickets.isEmpty) }
         }
@@ -213,8 +214,8 @@ public final class Flusher: Sendable {
         }
     }
 
-    /// The wall clock as of the start, carried on without steps, or the wall clock if that is behind:
-    /// whichever clock stamps the clicks, this one is not ahead of it.
+    /// The wall clock as of the start, carried on without steps, or the wall clock if that is
+    /// behind: whichever clock stamps the clicks, this one is not ahead of it.
     private static func carriedClock() -> FlusherClock {
         let wall = SystemClock.wallMicroseconds()
         let boot = SystemClock.bootMicroseconds()

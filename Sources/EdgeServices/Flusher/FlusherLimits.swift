@@ -8,6 +8,8 @@ enum FlusherLimits {
     static let maximumConversionBatch = 1_000
     /// Payload bytes that one batch may hold.
     static let maximumBatchBytes = 64 << 20
+    /// Bytes of rows that are encoded before they are sent on.
+    static let copyChunkBytes = 128 << 10
     /// Days of clicks in one attempt; a batch of more days is cut.
     static let maximumDaysPerAttempt = 4
     /// The oldest day whose missing leaf is created.
@@ -41,6 +43,8 @@ enum FlusherLimits {
     static let nodeMicroseconds: Int64 = 10_000_000
     /// Batches of clicks between two summaries of the hot leaf.
     static let batchesPerSummary = 4
+    /// The same while full batches follow each other: a backlog first, its index after.
+    static let fullBatchesPerSummary = 24
     /// Longest time that new ranges of the hot leaf stay without a summary.
     static let summaryMicroseconds: Int64 = 10_000_000
     /// Transactions that one lane may make in its turn.

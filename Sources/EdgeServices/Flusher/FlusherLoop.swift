@@ -66,7 +66,7 @@ final class FlusherLoop {
         }
         if status.isConnected { writeGaps() }
         let wroteFullBatch = status.isConnected && writeReady(atOnce: atOnce)
-        if status.isConnected { maintain(wall: wall) }
+        if status.isConnected { maintain(wall: wall, hasBacklog: wroteFullBatch) }
         countPending()
         return wroteFullBatch && status.isConnected
     }
@@ -240,7 +240,7 @@ final class FlusherLoop {
 
     // MARK: - Keeping
 
-    private func maintain(wall: Timestamp) {
+    private func maintain(wall: Timestamp, hasBacklog: Bool) {
         let now = clock.monotonic()
         do {
             if now >= nextWatermark {
@@ -253,8 +253,11 @@ final class FlusherLoop {
                 nextNode = now + FlusherLimits.nodeMicroseconds
                 try database.touchNode(identity.node, lastIDAt: wall)
             }
-            let isDue = batchesSinceSummary >= FlusherLimits.batchesPerSummary
-            if isDue || (batchesSinceSummary > 0 && now >= nextSummary) {
+            let wanted =
+                hasBacklog
+                ? FlusherLimits.fullBatchesPerSummary : FlusherLimits.batchesPerSummary
+            let isLate = batchesSinceSummary > 0 && now >= nextSummary && !hasBacklog
+            if batchesSinceSummary >= wanted || isLate {
                 batchesSinceSummary = 0
                 nextSummary = now + FlusherLimits.summaryMicroseconds
                 try database.summariseLeaf(of: wall.day)

@@ -78,26 +78,35 @@ extension PostgresFlushDatabase {
         }
     }
 
-    /// Copies one day's clicks of a batch.
+    /// Copies one day's clicks of a batch, encoding while the server stores what it has.
     private func copy(
         _ records: ArraySlice<PendingRecord>, of day: Day, _ count: inout FlushCount,
         _ connection: Connection
     ) throws(PostgresError) {
-        rows.reset()
-        for record in records
-        where ClickRowEncoder.clickID(of: record.payload)?.clickedAt.day == day {
-            let isRead = encoder.encode(
-                record.payload, into: &rows, counting: &hours, bots: &count.bots)
-            guard isRead else { throw PostgresError.unreadableRecord }
-            count.clicks += 1
-        }
-        guard rows.rowCount > 0 else { return }
+        var rest = records
+        var encoded = 0
+        var bots = 0
         let stored = try connection.copy(
             """
             COPY clicks_logs_\(day.compact) (\(ClickRowEncoder.columns)) FROM STDIN (FORMAT binary)
-            """, rows)
-        guard stored == rows.rowCount else {
-            throw PostgresError("COPY stored \(stored) rows of \(rows.rowCount)")
+            """, through: &rows
+        ) { rows throws(PostgresError) in
+            while let record = rest.popFirst() {
+                guard ClickRowEncoder.clickID(of: record.payload)?.clickedAt.day == day else {
+                    continue
+                }
+                let isRead = encoder.encode(
+                    record.payload, into: &rows, counting: &hours, bots: &bots)
+                guard isRead else { throw PostgresError.unreadableRecord }
+                encoded += 1
+                if rows.byteCount >= FlusherLimits.copyChunkBytes { return true }
+            }
+            return false
+        }
+        count.clicks += encoded
+        count.bots += bots
+        guard stored == encoded else {
+            throw PostgresError("COPY stored \(stored) rows of \(encoded)")
         }
     }
 

@@ -10,7 +10,7 @@ final class PostgresFlushDatabase: FlushDatabase {
     let node: UInt8
     private(set) var connection: Connection?
     var encoder: ClickRowEncoder
-    var rows = CopyBuffer(capacity: 1 << 16)
+    var rows = CopyBuffer(capacity: FlusherLimits.copyChunkBytes + ClickRecord.maximumBytes)
     var hours = HourlyCounters()
     var knownClickLeaves: Set<Day> = []
     var knownSaleLeaves: Set<Day> = []

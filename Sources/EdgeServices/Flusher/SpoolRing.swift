@@ -51,7 +51,9 @@ final class SpoolTail: RecordTail {
 }
 
 extension LostRecords {
-    /// A gap of the store. One whose end nothing tells is recorded by its first sequence.
+    /// A gap of the store.
+    ///
+    /// One whose end nothing tells is recorded by its first sequence.
     init(_ gap: RingGap) {
         let cause = gap.cause.rawValue
         self.init(

@@ -1,7 +1,7 @@
 // Remembers what user agents and sources were classified as, so that a batch classifies each once.
 internal import Tracking
 
-/// A bounded, direct-mapped memory of small values by keyed hash; a newcomer replaces what it
+/// A bounded, two-way memory of small values by keyed hash; a newcomer replaces what it
 /// meets.
 ///
 /// The key is secret, so that nobody can make two texts share a hash.
@@ -30,10 +30,14 @@ struct TraitCache<Value> {
     /// The remembered value of a hash, or what `classify` makes of it.
     mutating func value(of hash: UInt64, _ classify: () -> Value) -> Value {
         if entries.isEmpty { entries = Array(repeating: nil, count: slots) }
-        let index = Int(truncatingIfNeeded: hash) & (slots - 1)
-        if let entry = entries[index], entry.hash == hash { return entry.value }
+        // Two places for each hash: two texts that meet do not drive each other out.
+        let first = Int(truncatingIfNeeded: hash) & (slots - 1)
+        if let entry = entries[first], entry.hash == hash { return entry.value }
+        let second = first ^ 1
+        if let entry = entries[second], entry.hash == hash { return entry.value }
         let value = classify()
-        entries[index] = Entry(hash: hash, value: value)
+        let usesFirst = entries[first] == nil || entries[second] != nil && hash >> 63 == 0
+        entries[usesFirst ? first : second] = Entry(hash: hash, value: value)
         return value
     }
 }
