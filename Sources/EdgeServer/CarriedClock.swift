@@ -23,7 +23,9 @@ struct CarriedClock: BitwiseCopyable {
     @inline(__always) func isDue(boot: Int64) -> Bool { boot >= nextCheck }
 
     /// The time now.
-    @inline(__always) func now(boot: Int64) -> Int64 { boot &+ offset }  // Clock readings, far from overflow.
+    @inline(__always) func now(boot: Int64) -> Int64 {
+        boot &+ offset  // Clock readings, far from overflow.
+    }
 
     /// Draws the time towards the wall clock.
     mutating func correct(wall: Int64, boot: Int64) {

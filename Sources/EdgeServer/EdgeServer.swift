@@ -76,9 +76,9 @@ public final class EdgeServer: Sendable {
     /// The ports that it listens on, as `options.listen` names them.
     public let ports: [UInt16]
     private let options: EdgeServerOptions
-    private let store: RingLogStore
+    let store: RingLogStore
     private let counters: EdgeCounters
-    private let shared: LoopShared
+    let shared: LoopShared
     /// Each loop's listening sockets, until its thread takes them over.
     private let listeners: [[CInt]]
 

@@ -103,15 +103,15 @@ final class RingMemory: @unchecked Sendable {
         let temporary = "\(path).new"
         do {
             let file = try FileDescriptor.open(temporary, [.readWrite, .create, .truncate])
-            try file.allocate(RingLogLimits.fileHeadBytes + header.bodyBytes)
+            let length = RingLogLimits.fileHeadBytes + header.bodyBytes
+            try file.allocate(length)
+            try touch(file, length: length)
             let mapping = try MappedFile(
                 mirroring: file, header: RingLogLimits.fileHeadBytes, body: header.bodyBytes,
                 writable: true)
             header.encode(to: mapping.bytes)
             try FileSystem.rename(temporary, to: path)
-            let memory = RingMemory(header: header, path: path, mapping: mapping)
-            memory.touch()
-            return memory
+            return RingMemory(header: header, path: path, mapping: mapping)
         } catch {
             try? FileSystem.remove(temporary)
             throw error
@@ -161,10 +161,12 @@ final class RingMemory: @unchecked Sendable {
         return Array(bytes[RingLogLimits.fileHeadBytes...])
     }
 
-    /// Faults every page of body and mirror in, so that the first records do not pay for it.
-    private func touch() {
-        for offset in stride(from: 0, to: header.bodyBytes * 2, by: 4096) {
-            (body + offset).storeBytes(of: 0, as: UInt8.self)
+    /// Has the kernel clear every page now, through a mapping that ends here: the first records then
+    /// pay for a minor fault only, and an idle process is not charged with pages it has not used.
+    private static func touch(_ file: borrowing FileDescriptor, length: Int) throws(Errno) {
+        let mapping = try MappedFile(file, length: length, writable: true)
+        for offset in stride(from: 0, to: length, by: 4096) {
+            mapping.bytes.storeBytes(of: 0, toByteOffset: offset, as: UInt8.self)
         }
     }
 }

@@ -146,6 +146,7 @@ final class Daemon: Sendable {
                 options: edgeOptions(), store: store, directory: directory, counters: counters)
             edge.replaceGeo(places)
             try edge.start()
+            _ = try Thread.start(name: "recall") { [edge] in edge.recallMessages() }
         } catch {
             stopServices()
             throw Daemon.explain(error)

@@ -20,6 +20,17 @@ private func form(_ body: String, headers: String) -> String {
         + "Content-Type: application/x-www-form-urlencoded\r\n\(headers)\r\n\(body)"
 }
 
+/// A signed message with id `msg-1`.
+private func signed(_ body: String) -> String {
+    let time = SystemClock.wallMicroseconds() / 1_000_000
+    let mac = OpenSSLDigests().hmacSHA256(
+        key: Known.signingKey, message: Array("msg-1.\(time).\(body)".utf8))
+    return "POST /v1/conversions HTTP/1.1\r\nHost: go.example\r\n"
+        + "Content-Type: application/json\r\nContent-Length: \(body.utf8.count)\r\n"
+        + "webhook-id: msg-1\r\nwebhook-timestamp: \(time)\r\n"
+        + "webhook-signature: v1,\(Base64.encode(mac))\r\n\r\n\(body)"
+}
+
 @Suite(.serialized) struct ConversionTests {
     @Test("A conversion is answered 200 and is durable by then; again, the same answer")
     func accepted() throws {
@@ -221,15 +232,6 @@ private func form(_ body: String, headers: String) -> String {
     @Test("A signed message's id with another body is 409, on whichever loop it comes")
     func messageReuse() throws {
         try EdgeFixture(workers: 2).run { edge in
-            func signed(_ body: String) -> String {
-                let time = SystemClock.wallMicroseconds() / 1_000_000
-                let mac = OpenSSLDigests().hmacSHA256(
-                    key: Known.signingKey, message: Array("msg-1.\(time).\(body)".utf8))
-                return "POST /v1/conversions HTTP/1.1\r\nHost: go.example\r\n"
-                    + "Content-Type: application/json\r\nContent-Length: \(body.utf8.count)\r\n"
-                    + "webhook-id: msg-1\r\nwebhook-timestamp: \(time)\r\n"
-                    + "webhook-signature: v1,\(Base64.encode(mac))\r\n\r\n\(body)"
-            }
             let one =
                 "{\"merchant_id\":\"\(Known.merchant)\",\"order_id\":\"S1\",\"amount\":\"9.00\"}"
             let other = one.replacing("9.00", with: "8.00")
@@ -239,6 +241,25 @@ private func form(_ body: String, headers: String) -> String {
                 #expect(first.status == 200)
                 #expect(second.status == 409)
             }
+        }
+    }
+
+    @Test("A restart does not forget the ids of signed messages")
+    func messageReuseAfterRestart() throws {
+        let one =
+            "{\"merchant_id\":\"\(Known.merchant)\",\"order_id\":\"S1\",\"amount\":\"9.00\"}"
+        let owner = try EdgeFixture(publishing: false)
+        let path = "\(owner.path)/again"
+        try EdgeFixture(at: path).run { edge in
+            let first = try edge.client().ask(signed(one))
+            #expect(first.status == 200)
+        }
+        try EdgeFixture(at: path).run { edge in
+            edge.server.recallMessages()
+            let other = try edge.client().ask(signed(one.replacing("9.00", with: "8.00")))
+            #expect(other.status == 409)
+            let same = try edge.client().ask(signed(one))
+            #expect(same.status == 200)
         }
     }
 

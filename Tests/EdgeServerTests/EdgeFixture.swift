@@ -25,6 +25,7 @@ enum Known {
 /// An edge over a ring and a spool of its own.
 final class EdgeFixture {
     let path: String
+    private let isOwner: Bool
     let store: RingLogStore
     let server: EdgeServer
     let counters: EdgeCounters
@@ -32,10 +33,12 @@ final class EdgeFixture {
 
     init(
         limits: EdgeLimits = EdgeLimits(), workers: Int = 1, publishing: Bool = true,
-        claiming: Bool = true, ringBytes: Int = 4 << 20, syncMicroseconds: Int64 = 100_000
+        claiming: Bool = true, ringBytes: Int = 4 << 20, syncMicroseconds: Int64 = 100_000,
+        at given: String? = nil
     ) throws {
         let random = Randomness.bytes(8).reduce(into: "") { $0 += String($1, radix: 16) }
-        path = "/dev/shm/clickd-edge-test-\(random)"
+        path = given ?? "/dev/shm/clickd-edge-test-\(random)"
+        isOwner = given == nil
         store = try RingLogStore(
             node: 1, workers: workers,
             ring: RingOptions(directory: "\(path)/ring", bytes: ringBytes),
@@ -56,7 +59,7 @@ final class EdgeFixture {
             store: store, directory: directory, counters: counters)
     }
 
-    deinit { try? FileSystem.removeTree(path) }
+    deinit { if isOwner { try? FileSystem.removeTree(path) } }
 
     /// Starts spooler and loops.
     func start() throws {
