@@ -365,6 +365,7 @@ struct FlusherPostgresTests {
             Issue.record("another key was accepted")
             return
         }
+        #expect(try connection.number("SELECT count(*) FROM nodes") == 1)
         let friend = NodeIdentity(
             node: 1, spoolUUID: EntityID(high: 6, low: 6), machine: "b", keyFingerprint: "k")
         #expect(try database.claimNode(friend) == .claimed)

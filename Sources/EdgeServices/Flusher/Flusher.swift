@@ -32,6 +32,7 @@ public final class Flusher: Sendable {
         var status = FlusherStatus()
         var tickets: [Ticket] = []
         var isStopping = false
+        var wantsFlush = false
         var isRunning = false
     }
 
@@ -107,7 +108,10 @@ public final class Flusher: Sendable {
     public var pendingRecords: UInt64 { status.pending }
 
     /// Makes the flusher write what is durable without waiting for a full batch.
-    public func requestFlush() { wake.signal() }
+    public func requestFlush() {
+        shared.withLock { $0.wantsFlush = true }
+        wake.signal()
+    }
 
     /// Flushes at once and waits until all that was recorded before the call is committed.
     ///
@@ -170,8 +174,11 @@ public final class Flusher: Sendable {
             })
         var claim = NodeClaimState.unknown
         while true {
-            let (isStopping, tickets) = shared.withLock { ($0.isStopping, $0.tickets) }
-            let hasMore = loop.round(atOnce: isStopping || !tickets.isEmpty)
+            let (isStopping, wantsFlush, tickets) = shared.withLock { shared in
+                defer { shared.wantsFlush = false }
+                return (shared.isStopping, shared.wantsFlush, shared.tickets)
+            }
+            let hasMore = loop.round(atOnce: isStopping || wantsFlush || !tickets.isEmpty)
             if loop.status.claim != claim {
                 claim = loop.status.claim
                 onClaim(claim)

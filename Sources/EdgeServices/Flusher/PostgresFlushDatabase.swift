@@ -6,6 +6,9 @@ internal import Tracking
 
 /// PostgreSQL as the flusher uses it; one connection, one thread.
 final class PostgresFlushDatabase: FlushDatabase {
+    /// Whoever claims a node holds this advisory lock of the database.
+    private static let claimLock: Int64 = 0x636C_6963_6B64_0004
+
     private let dsn: String
     let node: UInt8
     private(set) var connection: Connection?
@@ -104,47 +107,67 @@ final class PostgresFlushDatabase: FlushDatabase {
     // MARK: - Claims
 
     func claimNode(_ identity: NodeIdentity) throws(FlushFailure) -> NodeClaimOutcome {
-        try transaction { connection throws(PostgresError) -> NodeClaimOutcome in
+        var refusal: NodeClaimOutcome?
+        do {
+            try transaction { connection throws(PostgresError) in
+                let outcome = try judge(identity, connection)
+                guard outcome != .claimed else { return }
+                // Rolled back: a stranger's row must not stand between the fleet and its key.
+                refusal = outcome
+                throw PostgresError("the node is refused")
+            }
+        } catch {
+            guard let refusal else { throw error }
+            return refusal
+        }
+        return .claimed
+    }
+
+    private func judge(
+        _ identity: NodeIdentity, _ connection: Connection
+    ) throws(PostgresError) -> NodeClaimOutcome {
+        // One claim at a time in the fleet: two nodes with two keys must not pass each other.
+        try connection.execute(
+            "SELECT pg_advisory_xact_lock($1)", [.int64(PostgresFlushDatabase.claimLock)])
+        try connection.execute(
+            """
+            INSERT INTO nodes (node_id, spool_uuid, machine, key_fingerprint, last_id_at)
+            VALUES ($1, $2, $3, $4, now()) ON CONFLICT (node_id) DO NOTHING
+            """,
+            [
+                .int16(Int16(identity.node)), .uuid(identity.spoolUUID),
+                .text(identity.machine), .text(identity.keyFingerprint),
+            ])
+        // Nodes that were not seen for a day do not hold up a change of keys.
+        let found = try connection.query(
+            """
+            SELECT node_id, spool_uuid, machine, key_fingerprint FROM nodes
+            WHERE node_id = $1 OR coalesce(last_id_at, claimed_at) > now() - interval '1 day'
+            ORDER BY node_id
+            """, [.int16(Int16(identity.node))])
+        var own: NodeRow?
+        var fleet: [NodeRow] = []
+        for row in 0..<found.count {
+            let entry = NodeRow(
+                node: UInt8(clamping: found.int16(row, 0) ?? 0),
+                spoolUUID: found.uuid(row, 1) ?? .zero, machine: found.text(row, 2) ?? "",
+                keyFingerprint: found.text(row, 3) ?? "")
+            if entry.node == identity.node { own = entry } else { fleet.append(entry) }
+        }
+        guard let own else { throw PostgresError("the node's row has vanished") }
+        let outcome = NodeClaim.judge(identity, row: own, fleet: fleet)
+        if outcome == .claimed {
             try connection.execute(
                 """
-                INSERT INTO nodes (node_id, spool_uuid, machine, key_fingerprint, last_id_at)
-                VALUES ($1, $2, $3, $4, now()) ON CONFLICT (node_id) DO NOTHING
+                UPDATE nodes SET machine = $2, key_fingerprint = $3, last_id_at = now(),
+                    updated_at = now() WHERE node_id = $1
                 """,
                 [
-                    .int16(Int16(identity.node)), .uuid(identity.spoolUUID),
-                    .text(identity.machine), .text(identity.keyFingerprint),
+                    .int16(Int16(identity.node)), .text(identity.machine),
+                    .text(identity.keyFingerprint),
                 ])
-            // Nodes that were not seen for a day do not hold up a change of keys.
-            let found = try connection.query(
-                """
-                SELECT node_id, spool_uuid, machine, key_fingerprint FROM nodes
-                WHERE node_id = $1 OR coalesce(last_id_at, claimed_at) > now() - interval '1 day'
-                ORDER BY node_id FOR SHARE
-                """, [.int16(Int16(identity.node))])
-            var own: NodeRow?
-            var fleet: [NodeRow] = []
-            for row in 0..<found.count {
-                let entry = NodeRow(
-                    node: UInt8(clamping: found.int16(row, 0) ?? 0),
-                    spoolUUID: found.uuid(row, 1) ?? .zero, machine: found.text(row, 2) ?? "",
-                    keyFingerprint: found.text(row, 3) ?? "")
-                if entry.node == identity.node { own = entry } else { fleet.append(entry) }
-            }
-            guard let own else { throw PostgresError("the node's row has vanished") }
-            let outcome = NodeClaim.judge(identity, row: own, fleet: fleet)
-            if outcome == .claimed {
-                try connection.execute(
-                    """
-                    UPDATE nodes SET machine = $2, key_fingerprint = $3, last_id_at = now(),
-                        updated_at = now() WHERE node_id = $1
-                    """,
-                    [
-                        .int16(Int16(identity.node)), .text(identity.machine),
-                        .text(identity.keyFingerprint),
-                    ])
-            }
-            return outcome
         }
+        return outcome
     }
 
     func claimCursors(
