@@ -80,16 +80,6 @@ extension ConfigurationLoader {
                 "https.listen: arrives with TLS support, which this release does not have "
                     + "(allowed: [])")
         }
-        if !configuration.proxy.trusted.isEmpty {
-            reader.reportConflict(
-                ["proxy.trusted"],
-                "proxy.trusted: forwarded addresses are not read by this release (allowed: [])")
-        }
-        if !configuration.geoip.database.isEmpty {
-            reader.reportConflict(
-                ["geoip.database"],
-                "geoip.database: countries are not looked up by this release (allowed: \"\")")
-        }
         if configuration.proxy.header != .none {
             reader.reportConflict(
                 ["proxy.protocol"],

@@ -1,5 +1,6 @@
 // Where the operations endpoint gets its facts, and whom it gives orders.
 internal import Configuration
+internal import EdgeServer
 internal import EdgeServices
 internal import LinuxIO
 internal import RingLog
@@ -35,7 +36,11 @@ extension Daemon {
             switch state.claim {
             case .refused(let reason), .fenced(let reason): [reason]
             case .unknown, .claimed:
-                store.isClaimed ? [] : ["node not claimed: the database has not been reached yet"]
+                if !store.isClaimed {
+                    ["node not claimed: the database has not been reached yet"]
+                } else {
+                    state.edge?.isAdmitting == true ? [] : ["the listeners are not open yet"]
+                }
             }
         }
         sources.isDraining = { [state] in state.isDraining || state.wantsDrain }

@@ -184,8 +184,6 @@ struct ConfigurationLoaderTests {
             ("https: { listen: ['127.0.0.1:443'] }", "https.listen"),
             ("https: { certificates: [{ certificate: a, key: b }] }", "https.certificates"),
             ("proxy: { protocol: v2 }", "proxy.protocol"),
-            ("geoip: { database: a.mmdb }", "geoip.database"),
-            ("proxy: { trusted: [10.0.0.0/8, 'fd00::/8'] }", "proxy.trusted"),
             ("limits: { buffered_bytes: 1MiB, body_bytes: 65KiB }", "limits.body_bytes"),
         ])
     func contradictions(text: String, key: String) {
