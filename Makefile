@@ -73,7 +73,7 @@ run: build
 # The end-to-end tests run the release executables, so both configurations are built.
 test: build
 	@$(SWIFT) build --build-tests
-	@CLICKD_BINARIES="$(CURDIR)/.build/release" CLICKD_ROOT="$(CURDIR)" $(SWIFT) test --skip-build $(TEST_FLAGS)
+	@CLICKD_BINARIES="$(CURDIR)/.build/release" CLICKD_ROOT="$(CURDIR)" $(SWIFT) test --skip-build --no-parallel $(TEST_FLAGS)
 
 soak: build
 	@CLICKD_SOAK=1 CLICKD_BINARIES="$(CURDIR)/.build/release" CLICKD_ROOT="$(CURDIR)" $(SWIFT) test $(TEST_FLAGS)

@@ -97,15 +97,18 @@ public struct Demonstration {
         print(
             try stack.psql(
                 """
-                SELECT clicked_at, device, os, browser, source, sub_ids[1] AS sub1, is_bot, is_unique, invalid_reason
+                SELECT clicked_at, device, os, browser, source, sub_ids[1] AS sub1, is_bot,
+                       is_unique, invalid_reason
                 FROM clicks_logs ORDER BY click_id DESC LIMIT 4
                 """, []))
         print(
             try stack.psql(
                 """
-                SELECT s.order_id, s.amount, s.currency, s.status, s.attribution, c.amount_minor AS commission_minor,
-                       c.status AS commission_status, c.payable, i.name AS influencer
-                FROM sales s JOIN commissions c ON c.merchant_id = s.merchant_id AND c.sale_id = s.id
+                SELECT s.order_id, s.amount, s.currency, s.status, s.attribution,
+                       c.amount_minor AS commission_minor, c.status AS commission_status, c.payable,
+                       i.name AS influencer
+                FROM sales s
+                     JOIN commissions c ON c.merchant_id = s.merchant_id AND c.sale_id = s.id
                      JOIN influencers i ON i.id = c.influencer_id
                 WHERE s.order_id = '\(order)'
                 """, []))
@@ -136,21 +139,27 @@ public struct Demonstration {
 
     private func printCommands(_ stack: ServiceStack) {
         let clickctl = "\(stack.binaries)/clickctl"
+        let operations = "http://127.0.0.1:\(Int(stack.port) + 1100)"
         let configuration = "--config \(stack.configuration)"
+        let token =
+            "$(curl -so /dev/null -w '%{redirect_url}' '\(stack.url)/demo'"
+            + " | sed 's/.*click_id=//; s/[&#].*//')"
+        let signed =
+            "\(clickctl) postback sign \(configuration) --merchant \(SampleData.merchant(2))"
+            + " --order \"TRY-$(date +%s)\" --amount 49.90 --currency USD --click \"\(token)\""
+            + " --url \(stack.url) | sh"
         print(
             """
 
             click edge    \(stack.url)/demo           (and /s2 … /s1000)
-            operations    http://127.0.0.1:\(Int(stack.port) + 1100)/stats  /metrics  /healthz  /readyz
+            operations    \(operations)/stats  /metrics  /healthz  /readyz
             attribution   http://127.0.0.1:\(Int(stack.port) + 1101)/stats
             database      psql "\(stack.cluster.dsn(database: stack.database))"
 
             # a click
             curl -si '\(stack.url)/demo?sub1=me'
             # a signed conversion for a click of that link
-            T=$(curl -so /dev/null -w '%{redirect_url}' '\(stack.url)/demo' | sed 's/.*click_id=//; s/[&#].*//'); \
-            \(clickctl) postback sign \(configuration) --merchant \(SampleData.merchant(2)) --order "TRY-$(date +%s)" \
-            --amount 49.90 --currency USD --click "$T" --url \(stack.url) | sh
+            \(signed)
             # the stats
             curl -s --unix-socket \(stack.socket) http://clickd/stats
             # the commission that came of it

@@ -20,8 +20,8 @@ struct WholeJobTests {
             try stack.flush()
             let row = try stack.psql(
                 """
-                SELECT device, os, source, sub_ids[1], sub_ids[2] IS NULL, sub_ids[3], aff_click_id, host(ip),
-                       is_bot, is_unique, invalid_reason IS NULL, language, referrer_host
+                SELECT device, os, source, sub_ids[1], sub_ids[2] IS NULL, sub_ids[3], aff_click_id,
+                       host(ip), is_bot, is_unique, invalid_reason IS NULL, language, referrer_host
                 FROM clicks_logs WHERE click_id = \(click.id)
                 """)
             #expect(
@@ -32,7 +32,7 @@ struct WholeJobTests {
                 "\(row)")
             let sales = "FROM sales WHERE order_id = 'A-1'"
             try stack.eventually(1, "SELECT count(*) \(sales) AND status = 'completed'")
-            // 15 % of 129.90 is 19.485, half-even to 19.48; the fee is 2.5 % of the sale or of the commission.
+            // 15 % of 129.90 is 19.485, half-even 19.48.
             let commission = try stack.psql(
                 "SELECT amount_minor, currency, payable, status FROM commissions")
             #expect(commission == "1948|USD|f|pending\n", "\(commission)")
@@ -60,7 +60,7 @@ struct WholeJobTests {
             let click = try stack.click()
             #expect(try stack.convert(order: "B-1", token: click.token).status == 200)
             try stack.flush()
-            // The click is taken away again: the state of a conversion that another node flushed first.
+            // The click is taken away again, as when another node flushes the conversion first.
             _ = try stack.psql(
                 """
                 CREATE TABLE aside AS SELECT * FROM clicks_logs WHERE click_id = \(click.id);

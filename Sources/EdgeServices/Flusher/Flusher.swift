@@ -126,7 +126,9 @@ public final class Flusher: Sendable {
             return .pending(max(1, pendingRecords))  // No descriptor left to wait with.
         }
         let refusal: FlushOutcome? = shared.withLock { shared in
-            guard shared.status.isConnected, shared.isRunning, !shared.isStopping else {
+            // Before the first attempt nobody knows whether the database is away: the round tells.
+            let isAway = !shared.status.isConnected && !shared.status.lastError.isEmpty
+            guard !isAway, shared.isRunning, !shared.isStopping else {
                 return .pending(Flusher.pending(shared.status, store))
             }
             guard shared.tickets.count < FlusherLimits.maximumTickets else {
@@ -171,6 +173,10 @@ public final class Flusher: Sendable {
             markClaimed: { [store] in
                 // A claim that cannot be noted is made again at the next start.
                 if !store.isClaimed { try? store.markClaimed() }
+            },
+            gapsRecorded: { [store] in
+                // A gap that cannot be forgotten is recorded again at the next start.
+                for ring in store.rings { try? store.acknowledgeGaps(of: ring) }
             })
         var claim = NodeClaimState.unknown
         while true {
@@ -205,10 +211,11 @@ public final class Flusher: Sendable {
 
     private func settle(_ tickets: [Ticket], _ loop: FlusherLoop, isStopping: Bool) {
         var settled: [Ticket] = []
+        let isAway = !loop.status.isConnected && !loop.status.lastError.isEmpty
         for ticket in tickets {
             if loop.isFlushed(through: ticket.heads) {
                 ticket.settle(.committed)
-            } else if !loop.status.isConnected || isStopping {
+            } else if isAway || isStopping {
                 ticket.settle(.pending(max(1, Flusher.pending(loop.status, store))))
             } else {
                 continue

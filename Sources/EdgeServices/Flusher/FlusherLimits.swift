@@ -23,7 +23,7 @@ enum FlusherLimits {
     /// First pause after the database went away.
     static let firstBackOffMicroseconds: Int64 = 100_000
     /// Longest pause between attempts to reach the database.
-    static let maximumBackOffMicroseconds: Int64 = 5_000_000
+    static let maximumBackOffMicroseconds: Int64 = 1_000_000
     /// Pause of a lane that met drift before it probes again.
     static let driftPauseMicroseconds: Int64 = 30_000_000
     /// Longest statement.

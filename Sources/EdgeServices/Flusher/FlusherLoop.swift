@@ -17,6 +17,7 @@ final class FlusherLoop {
     private let identity: NodeIdentity
     private let delay: Int64
     private let markClaimed: () -> Void
+    private let gapsRecorded: () -> Void
     /// Click lanes first: a sale should find its click.
     let lanes: [FlushLane]
 
@@ -34,12 +35,14 @@ final class FlusherLoop {
     /// A loop over rings; nothing happens before ``round(atOnce:)``.
     init(
         rings: [any RecordRing], database: any FlushDatabase, identity: NodeIdentity,
-        options: FlusherOptions, clock: FlusherClock, markClaimed: @escaping () -> Void
+        options: FlusherOptions, clock: FlusherClock, markClaimed: @escaping () -> Void,
+        gapsRecorded: @escaping () -> Void = {}
     ) {
         self.database = database
         self.clock = clock
         self.identity = identity
         self.markClaimed = markClaimed
+        self.gapsRecorded = gapsRecorded
         delay = options.batchDelayMicroseconds
         lanes = RecordStream.allCases.flatMap { stream in
             rings.map { FlushLane($0, stream, batchRows: options.batchRows) }
@@ -304,6 +307,7 @@ final class FlusherLoop {
         do {
             try database.record(gaps)
             gaps.removeAll()
+            gapsRecorded()
         } catch {
             away(error)
         }

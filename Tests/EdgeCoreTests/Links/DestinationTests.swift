@@ -1,7 +1,7 @@
+// Which URLs a link may lead to, and that a browser goes where the Location's host says.
 import Testing
 import Tracking
 
-// Which URLs a link may lead to, and that a browser goes where the Location's host says.
 @testable import EdgeCore
 
 @Suite("Destinations")

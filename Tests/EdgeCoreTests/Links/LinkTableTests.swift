@@ -1,7 +1,7 @@
+// The table against a dictionary, its overlay, and what a damaged snapshot can do: nothing.
 import Testing
 import Tracking
 
-// The table against a dictionary, its overlay, and what a damaged snapshot can do: nothing.
 @testable import EdgeCore
 
 @Suite("Link tables")
