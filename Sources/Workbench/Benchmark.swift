@@ -127,33 +127,38 @@ struct LoadSample {
     }
 }
 
-/// CPU time of a process by thread, from the kernel's scheduler (`schedstat`, nanoseconds).
+/// CPU time of a process in nanoseconds, from the kernel's own accounting.
 struct CPUTime {
-    /// Threads whose name begins with `loop`, or all where none does.
+    /// Threads whose name begins with `loop` (`schedstat`); the whole process where none does.
     let loops: Int
-    /// All threads.
+    /// All threads, those that have ended too (`stat`, in ticks of 10 ms).
     let process: Int
 
     init(of process: ChildProcess) throws {
         var loops = 0
-        var all = 0
-        var hasLoops = false
         for task in try FileSystem.list("/proc/\(process.id)/task") {
             let folder = "/proc/\(process.id)/task/\(task)"
-            let name = String(decoding: try FileSystem.read("\(folder)/comm"), as: UTF8.self)
-            let statistics = String(
-                decoding: try FileSystem.read("\(folder)/schedstat"), as: UTF8.self)
-            guard let used = statistics.split(separator: " ").first.flatMap({ Int($0) }) else {
-                continue
-            }
-            all += used
-            if name.hasPrefix("loop") {
-                loops += used
-                hasLoops = true
-            }
+            // A thread that answers operators may end in between.
+            guard let name = try? FileSystem.read("\(folder)/comm"), name.starts(with: "loop".utf8),
+                let statistics = try? FileSystem.read("\(folder)/schedstat")
+            else { continue }
+            let fields = String(decoding: statistics, as: UTF8.self).split(separator: " ")
+            loops += fields.first.flatMap { Int($0) } ?? 0
         }
-        self.process = all
-        self.loops = hasLoops ? loops : all
+        let bytes = try FileSystem.read("/proc/\(process.id)/stat")
+        let text = String(decoding: bytes, as: UTF8.self)
+        // The name in brackets may hold spaces; utime and stime are the 12th and 13th field after it.
+        let fields = (text.split(separator: ")").last ?? "").split(separator: " ")
+        guard fields.count > 12, let user = Int(fields[11]), let system = Int(fields[12]) else {
+            throw StackError("no CPU time in \(text)")
+        }
+        self.process = (user + system) * 10_000_000
+        if loops == 0 {
+            let own = try FileSystem.read("/proc/\(process.id)/schedstat")
+            let used = String(decoding: own, as: UTF8.self).split(separator: " ").first
+            loops = used.flatMap { Int($0) } ?? self.process
+        }
+        self.loops = loops
     }
 }
 
