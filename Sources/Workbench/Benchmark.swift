@@ -33,20 +33,31 @@ public struct Benchmark {
         var peers = BenchmarkPeers(sources: sources, directory: directory)
         defer { peers.stop() }
         try peers.start()
+        try pin(cluster)
         try stack.startClickd()
-        try pin(stack.clickd)
+        if let clickd = stack.clickd { try pin(clickd.id) }
         var lines: [(String, String)] = []
         lines += try compareRedirects(stack, peers)
         lines.append(("flush/copy", try FlushBenchmark(stack: stack, pairs: min(pairs, 3)).run()))
         for (name, value) in lines { CurrentProcess.writeOutput("\(name) \(value)\n") }
     }
 
-    /// The server under test gets the first core; the load has the second.
-    private func pin(_ process: ChildProcess?) throws {
-        guard let process else { return }
+    /// The server's side has the first core, its database too; the load has the second, as if it were
+    /// another machine.
+    private func pin(_ id: Int32) throws {
         try ChildProcess.start(
-            ["taskset", "-a", "-p", "-c", "0", "\(process.id)"], output: "/dev/null"
+            ["taskset", "-a", "-p", "-c", "0", "\(id)"], output: "/dev/null"
         ).wait()
+    }
+
+    /// Pins a running cluster; the processes that it starts later inherit that.
+    private func pin(_ cluster: PrivateCluster) throws {
+        let file = try FileSystem.read("\(cluster.directory)/data/postmaster.pid")
+        let first = String(decoding: file, as: UTF8.self).split(separator: "\n").first
+        guard let id = first.flatMap({ Int32($0) }) else { throw StackError("no postmaster.pid") }
+        let children = try FileSystem.read("/proc/\(id)/task/\(id)/children")
+        let ids = String(decoding: children, as: UTF8.self).split(separator: " ")
+        for process in [id] + ids.compactMap({ Int32($0) }) { try pin(process) }
     }
 
     private func compareRedirects(
