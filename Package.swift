@@ -111,8 +111,8 @@ let package = Package(
 
         // Tests, one target a module, and what they share.
         tests("TrackingTests", ["Tracking"]),
-        tests("EdgeCoreTests", ["EdgeCore", "Tracking", "TLS"]),
-        tests("AttributionTests", ["Attribution", "Tracking"]),
+        tests("EdgeCoreTests", ["EdgeCore", "Tracking", "TLS", "Workbench"]),
+        tests("AttributionTests", ["Attribution", "Tracking", "Workbench"]),
         tests("RingLogTests", ["RingLog", "Tracking", "Workbench"]),
         tests("PostgresTests", ["Postgres", "Schema", "Tracking", "Workbench"]),
         tests(

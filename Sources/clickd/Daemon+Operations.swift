@@ -31,7 +31,7 @@ extension Daemon {
             facts.isLoaded = status.loaded
             return facts
         }
-        sources.database = { [flusher] in DatabaseFacts(flusher.status) }
+        sources.database = { [flusher] in flusher.facts }
         sources.hindrances = { [state, store] in
             switch state.claim {
             case .refused(let reason), .fenced(let reason): [reason]
@@ -62,23 +62,5 @@ extension RingFacts {
             flushedSequence: ring.flushedSequence, ringUsedBytes: ring.ringUsedBytes,
             ringBytes: ring.ringBytes, spoolUsedBytes: ring.spoolUsedBytes,
             oldestUnflushedMicroseconds: ring.oldestUnflushedMicroseconds(now: now))
-    }
-}
-
-extension DatabaseFacts {
-    /// The flusher's status in the operators' words.
-    init(_ status: FlusherStatus) {
-        self.init()
-        isConnected = status.isConnected
-        lastError = status.lastError.isEmpty ? nil : status.lastError
-        partitionsAhead = status.partitionsAhead
-        clicksFlushed = status.clicksFlushed
-        botsFlushed = status.botsFlushed
-        conversionsFlushed = status.conversionsFlushed
-        clicksPending = status.pendingClicks
-        conversionsPending = status.pendingConversions
-        quarantined = status.quarantined
-        batches = status.batches
-        flushMicroseconds = Int64(clamping: status.flushNanoseconds / 1000)
     }
 }

@@ -2,6 +2,7 @@
 import Attribution
 import Testing
 import Tracking
+import Workbench
 
 @Suite("Commission rules")
 struct CommissionRuleTests {

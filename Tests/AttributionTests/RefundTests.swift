@@ -2,6 +2,7 @@
 import Attribution
 import Testing
 import Tracking
+import Workbench
 
 @Suite("Refunds")
 struct RefundTests {

@@ -1,6 +1,7 @@
 // The flusher's pure parts: attempts and bisection, watermark, uniqueness, claims of a node.
 import Testing
 import Tracking
+import Workbench
 
 @testable import EdgeServices
 
@@ -55,7 +56,7 @@ struct FlusherDecisionTests {
 
     @Test("Rows are neither lost nor doubled, whichever are poisoned", arguments: 0..<50)
     func bisectsRandomly(seed: Int) {
-        var random = SeededRandom(seed: UInt64(seed))
+        var random = SeededGenerator(seed: UInt64(seed))
         let rows = Int.random(in: 1...400, using: &random)
         let wanted = Int.random(in: 0...FlusherLimits.poisonAllowance, using: &random)
         let poisoned = Set((0..<wanted).map { _ in Int.random(in: 0..<rows, using: &random) })
@@ -212,19 +213,4 @@ func same<Value: Equatable>(
     _ left: Value, _ right: Value, _ location: SourceLocation = #_sourceLocation
 ) {
     #expect(left == right, sourceLocation: location)
-}
-
-/// A generator that a seed determines (SplitMix64).
-struct SeededRandom: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var value = state
-        value = (value ^ value >> 30) &* 0xBF58_476D_1CE4_E5B9
-        value = (value ^ value >> 27) &* 0x94D0_49BB_1331_11EB
-        return value ^ value >> 31
-    }
 }

@@ -1,6 +1,7 @@
 // The flusher's rounds against rings and a database in memory, with every fault at every place.
 import Testing
 import Tracking
+import Workbench
 
 @testable import EdgeServices
 
@@ -232,7 +233,7 @@ struct FlusherLoopTests {
 
     @Test("Every record arrives once, whatever fails and whenever", arguments: 0..<300)
     func exactlyOnce(seed: Int) {
-        var random = SeededRandom(seed: UInt64(seed))
+        var random = SeededGenerator(seed: UInt64(seed))
         let rings = (0..<2).map { FakeRing(ringID: UInt16($0)) }
         let database = FakeDatabase()
         let time = FakeTime()

@@ -3,6 +3,7 @@ import CLinux
 import LinuxIO
 import Testing
 import Tracking
+import Workbench
 
 @testable import RingLog
 

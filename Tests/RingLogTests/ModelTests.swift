@@ -2,6 +2,7 @@
 import LinuxIO
 import Testing
 import Tracking
+import Workbench
 
 @testable import RingLog
 

@@ -3,6 +3,7 @@ import LinuxIO
 import Synchronization
 import Testing
 import Tracking
+import Workbench
 
 @testable import RingLog
 
@@ -11,19 +12,6 @@ final class TestClock: Sendable {
     private let now = Mutex<Int64>(1_800_000_000_000_000)
     var microseconds: Int64 { now.withLock { $0 } }
     func advance(_ microseconds: Int64) { now.withLock { $0 += microseconds } }
-}
-
-/// A small generator, so that a failing run can be run again.
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-    init(seed: UInt64) { state = seed }
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var value = state
-        value = (value ^ value >> 30) &* 0xBF58_476D_1CE4_E5B9
-        value = (value ^ value >> 27) &* 0x94D0_49BB_1331_11EB
-        return value ^ value >> 31
-    }
 }
 
 /// Ring and spool directories that vanish with their owner.

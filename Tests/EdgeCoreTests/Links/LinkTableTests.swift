@@ -1,6 +1,7 @@
 // The table against a dictionary, its overlay, and what a damaged snapshot can do: nothing.
 import Testing
 import Tracking
+import Workbench
 
 @testable import EdgeCore
 
@@ -22,7 +23,7 @@ struct LinkTableTests {
 
     @Test("A table answers like a dictionary", arguments: [0, 1, 2, 7, 8, 100, 3000])
     func model(_ count: Int) {
-        var random = SeededRandom(state: UInt64(count) + 17)
+        var random = SeededGenerator(seed: UInt64(count) + 17)
         var model: [String: EntityID] = [:]
         var links: [LinkDefinition] = []
         var duplicates = 0
@@ -220,7 +221,7 @@ struct LinkTableTests {
     func flips() {
         let whole = specimen()
         #expect(exercise(whole) == true)
-        var random = SeededRandom(state: 4)
+        var random = SeededGenerator(seed: 4)
         for index in whole.indices {
             var broken = whole
             broken[index] ^= 1 << UInt8.random(in: 0...7, using: &random)

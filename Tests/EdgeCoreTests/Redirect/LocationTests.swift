@@ -2,6 +2,7 @@
 import EdgeCore
 import Testing
 import Tracking
+import Workbench
 
 @Suite("Locations")
 struct LocationTests {
@@ -190,7 +191,7 @@ struct LocationTests {
                 $0.forwardsQuery = true
             }
         ])
-        var random = SeededRandom(state: 99)
+        var random = SeededGenerator(seed: 99)
         let pieces = [
             "%0d%0a", "%00", "//evil.example", "@evil.example", "\\", "%5c%5c", "sub1=", "&", "=",
             "utm_x=", "sub2=", "http://", "?", "%", "%2", "+", "%ff", "%e2%82", ":", ";", "..%2f",

@@ -3,6 +3,7 @@
 import EdgeCore
 import Testing
 import Tracking
+import Workbench
 
 @Suite("Chunked bodies")
 struct ChunkedDecoderTests {
@@ -66,7 +67,7 @@ struct ChunkedDecoderTests {
 
     @Test("Random input never traps")
     func fuzz() {
-        var random = SeededRandom(state: 7)
+        var random = SeededGenerator(seed: 7)
         let alphabet = Array("0123af;\r\n\r\n :x".utf8)
         for _ in 0..<5000 {
             let bytes = (0..<40).map { _ in alphabet.randomElement(using: &random) ?? 0 }

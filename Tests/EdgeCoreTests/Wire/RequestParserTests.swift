@@ -2,6 +2,7 @@
 import EdgeCore
 import Testing
 import Tracking
+import Workbench
 
 @Suite("Request heads")
 struct RequestParserTests {
@@ -230,7 +231,7 @@ struct RequestParserTests {
 
     @Test("Random bytes and mutilated heads never trap, and no split changes the verdict")
     func fuzz() {
-        var random = SeededRandom(state: 0xC11C_D001)
+        var random = SeededGenerator(seed: 0xC11C_D001)
         let seeds = (RequestParserTests.good + RequestParserTests.bad.map(\.0)).map {
             Array($0.utf8)
         }
