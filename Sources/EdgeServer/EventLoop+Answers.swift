@@ -78,6 +78,8 @@ extension EventLoop {
     ) -> UInt64 {
         let isPixel = route == .pixel
         counters.add(isPixel ? .requestsPixel : .requestsConversion, 1)
+        // Of the three only the pixel has HEAD (see Router), and to ask about it claims nothing.
+        if head.method == .head { return answerUnrecorded(isPixel) }
         let endpoint: ConversionEndpoint =
             isPixel ? .pixel : route == .postback ? .postback : .conversions
         // The true wall clock, not the carried one: proofs are judged by the world's time.

@@ -43,7 +43,27 @@ extension EventLoop {
     }
 
     /// Serves every complete request in `bytes`: the receive slab's or the connection's own block.
+    ///
+    /// Called while it serves the same connection (a body's end is followed by the next request), it
+    /// leaves the bytes, which then are at the start of the connection's block, to the call that is
+    /// under way: a client's pipeline must not be a recursion.
     mutating func serve(_ index: Int, _ bytes: UnsafeMutableRawBufferPointer) {
+        guard !isServing else {
+            servesKept = true
+            return
+        }
+        isServing = true
+        servePass(index, bytes)
+        while servesKept {
+            servesKept = false
+            guard let input = slab[index].pointee.input else { break }
+            let kept = Int(slab[index].pointee.inputCount)
+            servePass(index, UnsafeMutableRawBufferPointer(start: input, count: kept))
+        }
+        isServing = false
+    }
+
+    private mutating func servePass(_ index: Int, _ bytes: UnsafeMutableRawBufferPointer) {
         var position = 0
         while position < bytes.count {
             let rest = UnsafeMutableRawBufferPointer(rebasing: bytes[position...])

@@ -62,6 +62,10 @@ struct EventLoop: ~Copyable {
     var head = RequestHead()
     /// Microseconds of the monotonic clock at this turn.
     var now: Int64
+    /// A call of ``serve(_:_:)`` is under way.
+    var isServing = false
+    /// The connection that is being served has more requests in its block.
+    var servesKept = false
     /// A conversion was appended in this turn.
     var wantsSync = false
     /// The spool has claimed its node: identities may be minted.
@@ -103,7 +107,9 @@ struct EventLoop: ~Copyable {
         self.listeners = listeners
     }
 
-    /// Watches the descriptors that are not connections. Once, before the first turn.
+    /// Watches the descriptors that are not connections.
+    ///
+    /// Once, before the first turn.
     mutating func begin() throws(Errno) {
         try epoll.add(appender.durableEventDescriptor, .readable, data: LoopSignal.durable)
         try epoll.add(

@@ -229,6 +229,34 @@ private func signed(_ body: String) -> String {
         }
     }
 
+    @Test("HEAD of the pixel gets the image's head and claims nothing")
+    func pixelHead() throws {
+        try EdgeFixture().run { edge in
+            let client = try edge.client()
+            let target = "/pixel.gif?merchant_id=\(Known.merchant)&order_id=A1&amount=5"
+            try client.send(get(target, method: "HEAD"))
+            let answer = try client.response(withoutBody: true)
+            #expect(answer.status == 200)
+            #expect(answer.header("content-length") == "43")
+            #expect(edge.counters.total(.conversionsRecorded) == 0)
+            #expect(try client.ask(get("/healthz")).status == 200)
+        }
+    }
+
+    @Test("A thousand chunked messages in one write are answered in order, without recursion")
+    func pipelinedChunks() throws {
+        let request =
+            "POST /v1/conversions HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + "0\r\n\r\n"
+        let count = 1000
+        try EdgeFixture().run { edge in
+            let client = try edge.client()
+            try client.send(String(repeating: request, count: count))
+            for _ in 0..<count { #expect(try client.response().status == 400) }
+            #expect(try client.ask(get("/healthz")).body == "ok\n")
+        }
+    }
+
     @Test("A signed message's id with another body is 409, on whichever loop it comes")
     func messageReuse() throws {
         try EdgeFixture(workers: 2).run { edge in
