@@ -185,7 +185,10 @@ public struct ConversionIntake<D: Digests>: Sendable {
                 element.note(fields)
                 verdict.refusals.append(
                     refusalRecord(request, element, faults.all[0], status: faults.status))
-                answers.append(ConversionResponses.rejected(faults.all))
+                let told =
+                    context.isArray
+                    ? Array(faults.all.prefix(ConversionLimits.maxErrorsPerResult)) : faults.all
+                answers.append(ConversionResponses.rejected(told))
                 if !context.isArray { verdict.status = faults.status }
             }
         }

@@ -9,6 +9,8 @@ public enum ConversionLimits {
     public static let maxParameters = 100
     /// Conversions in one message.
     public static let maxConversionsPerMessage = 100
+    /// Errors told of one conversion among several: a hundred results must fit into one answer.
+    public static let maxErrorsPerResult = 6
     /// Bytes of `order_id` and `refund_id`.
     public static let maxOrderBytes = 128
     /// Bytes of any other text.

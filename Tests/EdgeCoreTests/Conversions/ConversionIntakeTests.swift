@@ -33,6 +33,22 @@ struct ConversionIntakeTests {
         #expect(Set(verdict.records.map(\.messageID)).count == 1 && verdict.message != nil)
     }
 
+    @Test("A hundred results fit into one answer, however much is wrong with each")
+    func manyFaults() {
+        let fields = ConversionField.allCases.filter { $0 != .merchantID && $0 != .token }
+            .map { "\"\($0.name)\":\"\\u0001\"" }
+        let bad = "{\"merchant_id\":\"\(Fixture.merchantID)\",\(fields.joined(separator: ","))}"
+        let verdict = fixture.verdict(array(Array(repeating: bad, count: 99) + [Fixture.sale()]))
+        #expect(verdict.status == 200 && verdict.records.count == 1)
+        #expect(verdict.refusals.count == 99)
+        #expect(verdict.body.count <= 48 << 10)
+        // One conversion alone is told everything.
+        let single = fixture.verdict(fixture.signed(bad))
+        #expect(single.status == 400)
+        let told = single.text.split(separator: "reason").count - 1
+        #expect(told > ConversionLimits.maxErrorsPerResult)
+    }
+
     @Test("An array is of one merchant, of 1 to 100 objects, and all of it has the proof")
     func badArrays() {
         let other = Fixture.sale().replacingFirst(
