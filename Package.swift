@@ -74,6 +74,12 @@ let package = Package(
                 "Telemetry", "Configuration",
             ]),
         core(
+            "EdgeDaemon",
+            [
+                "EdgeServer", "EdgeServices", "EdgeCore", "Tracking", "RingLog", "TLS", "GeoIP",
+                "Telemetry", "Configuration", "LinuxIO", logging,
+            ]),
+        core(
             "AttributionService",
             [
                 "Attribution", "Tracking", "Postgres", "Schema", "LinuxIO", "Telemetry",
@@ -91,10 +97,7 @@ let package = Package(
         // Executables: wiring only.
         .executableTarget(
             name: "clickd",
-            dependencies: [
-                "EdgeServer", "EdgeServices", "EdgeCore", "Tracking", "RingLog", "TLS", "GeoIP",
-                "Telemetry", "Configuration", "LinuxIO", arguments, logging,
-            ],
+            dependencies: ["EdgeDaemon", "Configuration", "Telemetry", "LinuxIO", arguments],
             swiftSettings: strict),
         .executableTarget(
             name: "attributiond",

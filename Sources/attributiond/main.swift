@@ -10,6 +10,7 @@ struct AttributionCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "attributiond",
         abstract: "Matches sales to clicks and keeps commissions and ledger.",
+        version: Release.version,
         subcommands: [Run.self])
 }
 
@@ -22,7 +23,6 @@ struct Run: ParsableCommand {
 
     /// How long TERM waits for the transaction in hand.
     static let drainMilliseconds = 7_000
-    static let version = "0.1.0"
 
     func run() throws {
         let settings = load()
@@ -43,7 +43,7 @@ struct Run: ParsableCommand {
             let ops = settings.attribution.ops
             let server = try OperationsServer(
                 unixPath: ops.socket.isEmpty ? nil : ops.socket, tcp: ops.listen.map { [$0] } ?? [],
-                handler: AttributionOperations(daemon: daemon, version: Run.version))
+                handler: AttributionOperations(daemon: daemon, version: Release.version))
             try server.start()
             try daemon.start()
             ServiceNotification.send("READY=1\nSTATUS=attributing")

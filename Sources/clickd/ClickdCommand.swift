@@ -1,12 +1,9 @@
 // The command line (contract, 1).
 internal import ArgumentParser
 internal import Configuration
+internal import EdgeDaemon
 internal import LinuxIO
-
-/// This release.
-enum Release {
-    static let version = "0.1.0"
-}
+internal import Telemetry
 
 /// `clickd`.
 struct ClickdCommand: ParsableCommand {

@@ -27,6 +27,10 @@ struct ImportLaws {
                 "EdgeCore", "Tracking", "RingLog", "Postgres", "Schema", "LinuxIO", "TLS",
                 "Telemetry", "Configuration", "Logging",
             ],
+            "EdgeDaemon": [
+                "EdgeServer", "EdgeServices", "EdgeCore", "Tracking", "RingLog", "TLS", "GeoIP",
+                "Telemetry", "Configuration", "LinuxIO", "Logging",
+            ],
             "AttributionService": [
                 "Attribution", "Tracking", "Postgres", "Schema", "LinuxIO", "Telemetry",
                 "Configuration", "Logging",
@@ -47,6 +51,13 @@ struct ImportLaws {
                 #expect(permitted.contains(imported), "\(file) imports \(imported)")
             }
         }
+    }
+
+    @Test("An executable is wiring only", arguments: ["clickd", "attributiond", "clickctl"])
+    func wiring(_ name: String) {
+        let files = SourceTree.files("Sources/\(name)", endingIn: [".swift"])
+        let lines = files.reduce(0) { $0 + SourceTree.lines($1).count }
+        #expect(!files.isEmpty && lines <= 150, "\(lines) lines")
     }
 
     @Test("A C library is imported by one target only")

@@ -1,5 +1,5 @@
 // The daemon: opens everything in the order of the contract, then waits for signals.
-internal import Configuration
+public import Configuration
 internal import EdgeCore
 internal import EdgeServer
 internal import EdgeServices
@@ -23,7 +23,7 @@ struct StartError: Error {
 }
 
 /// The running parts.
-final class Daemon: Sendable {
+public final class Daemon: Sendable {
     let configuration: ClickdConfiguration
     let path: String
     let log: Logger
@@ -36,8 +36,12 @@ final class Daemon: Sendable {
     let workers: Int
     private let keys: ClickKeys
 
-    /// Runs until a drain; the exit code.
-    static func run(_ configuration: ClickdConfiguration, path: String) -> Int32 {
+    /// Runs until a drain; the exit code (contract, 1).
+    ///
+    /// - Parameters:
+    ///   - configuration: What the file said.
+    ///   - path: The file, read again upon HUP.
+    public static func run(_ configuration: ClickdConfiguration, path: String) -> Int32 {
         let level = Logger.Level(rawValue: configuration.log.level.rawValue) ?? .info
         let format = LogFormat(rawValue: configuration.log.format.rawValue) ?? .json
         LogSetup.bootstrap(format: format, level: level)
