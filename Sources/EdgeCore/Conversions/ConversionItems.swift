@@ -103,7 +103,7 @@ enum ConversionItems {
         guard !TextChecks.hasControl(name) else {
             throw ConversionFault(400, "items", "control_character")
         }
-        try checkStorable(value)
+        try checkStorable(value, source)
         let number: [UInt8]?
         switch value.content {
         case .string(let text): number = text
@@ -136,21 +136,28 @@ enum ConversionItems {
     }
 
     /// Refuses what `jsonb` would refuse or print differently, at any depth.
-    private static func checkStorable(_ value: JSONValue) throws(ConversionFault) {
+    private static func checkStorable(
+        _ value: JSONValue, _ source: UnsafeRawBufferPointer
+    ) throws(ConversionFault) {
         switch value.content {
         case .null, .boolean: return
         case .number:
             guard value.range.count <= ConversionLimits.maxNumberBytes else {
                 throw ConversionFault(400, "items", "too_long")
             }
+            // jsonb keeps every digit: a larger exponent overflows it, or swells to pages of zeros.
+            let exponent = source[value.range].drop { $0 | 0x20 != UInt8(ascii: "e") }
+            guard
+                exponent.count(where: TextChecks.isDigit) <= ConversionLimits.maxExponentDigits
+            else { throw ConversionFault(422, "items", "out_of_range") }
         case .string(let text):
             guard !TextChecks.hasControl(text) else {
                 throw ConversionFault(400, "items", "control_character")
             }
         case .array(let elements):
-            for element in elements { try checkStorable(element) }
+            for element in elements { try checkStorable(element, source) }
         case .object(let members):
-            for (_, member) in members { try checkStorable(member) }
+            for (_, member) in members { try checkStorable(member, source) }
         }
     }
 }

@@ -25,6 +25,8 @@ public enum ConversionLimits {
     public static let maxQuantity = 1_000_000
     /// Digits and point of a number.
     public static let maxNumberBytes = 40
+    /// Digits of a number's exponent in `items`, as a double may have them.
+    public static let maxExponentDigits = 3
     /// Nesting of JSON.
     public static let maxJSONDepth = 8
     /// Members of a JSON object.

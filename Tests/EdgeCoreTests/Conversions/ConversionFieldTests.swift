@@ -254,6 +254,8 @@ struct ConversionFieldTests {
             ("[{\"sku\":7}]", "items.text wrong_type"),
             ("[{\"note\":\"a\\u0001\"}]", "items control_character"),
             ("[{\"n\":\(String(repeating: "9", count: 41))}]", "items too_long"),
+            ("[{\"n\":-1.5e+308,\"m\":0e000}]", ""), ("[{\"n\":1e9999}]", "items out_of_range"),
+            ("[{\"n\":{\"m\":[2E-99999]}}]", "items out_of_range"),
             ("[\(Array(repeating: "{}", count: 101).joined(separator: ","))]", "items too_many"),
         ])
     func items(text: String, fault: String) {
