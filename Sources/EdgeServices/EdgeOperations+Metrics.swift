@@ -70,7 +70,7 @@ extension EdgeOperations {
     }
 
     private func writeRings(to text: inout PrometheusText) {
-        let rings = sources.rings()
+        let rings = RingFacts.byNumber(sources.rings())
         func family(
             _ name: String, _ help: String, _ value: (RingFacts) -> UInt64
         ) {
@@ -121,5 +121,27 @@ extension EdgeOperations {
         text.gauge(
             "partitions_ahead_days", "Days from today that have a leaf of clicks_logs.",
             database.partitionsAhead)
+    }
+}
+
+extension RingFacts {
+    /// One entry a ring number, as a label may stand only once in a family.
+    ///
+    /// A retired ring lends its number to its successor, which comes first: the sequences are the
+    /// successor's, the bytes are summed, and the oldest record counts.
+    static func byNumber(_ rings: [RingFacts]) -> [RingFacts] {
+        var result: [RingFacts] = []
+        for ring in rings {
+            guard let index = result.firstIndex(where: { $0.ring == ring.ring }) else {
+                result.append(ring)
+                continue
+            }
+            result[index].ringUsedBytes += ring.ringUsedBytes
+            result[index].ringBytes += ring.ringBytes
+            result[index].spoolUsedBytes += ring.spoolUsedBytes
+            result[index].oldestUnflushedMicroseconds = max(
+                result[index].oldestUnflushedMicroseconds, ring.oldestUnflushedMicroseconds)
+        }
+        return result
     }
 }

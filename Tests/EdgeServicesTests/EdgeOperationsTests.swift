@@ -144,4 +144,24 @@ struct EdgeOperationsTests {
                 400, "{\"reloaded\":false,\"problems\":[\"c.yaml:1: no\"]}\n"
             ))
     }
+
+    @Test("A retired ring and its successor are one sample in each family")
+    func oneSamplePerRing() {
+        let handler = handler { sources in
+            let before = sources.rings
+            sources.rings = {
+                let retired = RingFacts(
+                    ring: 33, headSequence: 90, spooledSequence: 90, durableSequence: 90,
+                    flushedSequence: 90, ringUsedBytes: 1, ringBytes: 4096, spoolUsedBytes: 36,
+                    oldestUnflushedMicroseconds: 750_000)
+                return before() + [retired]
+            }
+        }
+        let lines = get(handler, "/metrics").1.split(separator: "\n")
+        let names = lines.filter { !$0.hasPrefix("#") }.map { $0.prefix { $0 != " " } }
+        #expect(Set(names).count == names.count)
+        #expect(lines.contains("clickd_ring_head_sequence{ring=\"33\"} 9"))
+        #expect(lines.contains("clickd_ring_spool_used_bytes{ring=\"33\"} 100"))
+        #expect(lines.contains("clickd_oldest_unflushed_seconds{ring=\"33\"} 0.75"))
+    }
 }

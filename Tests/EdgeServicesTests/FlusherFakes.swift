@@ -21,9 +21,9 @@ final class FakeRing: RecordRing {
     private(set) var headSequence: UInt64 = 0
     private(set) var flushed: [RecordStream: UInt64] = [:]
 
-    init(ringID: UInt16 = 0, ringUUID: EntityID = EntityID(high: 7, low: 7)) {
+    init(ringID: UInt16 = 0, ringUUID: EntityID? = nil) {
         self.ringID = ringID
-        self.ringUUID = ringUUID
+        self.ringUUID = ringUUID ?? EntityID(high: 7, low: 7 + UInt64(ringID))
     }
 
     deinit { for entry in entries { entry.payload.deallocate() } }

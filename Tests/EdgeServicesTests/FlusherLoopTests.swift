@@ -45,6 +45,19 @@ struct FlusherLoopTests {
         #expect(loop.status.pending == 0)
     }
 
+    @Test("A ring that was retired does not hold back the flush of its number's next ring")
+    func successor() {
+        let retired = FakeRing(ringUUID: EntityID(high: 7, low: 1))
+        retired.isRetired = true
+        for _ in 0..<9 { retired.append(.click, [1]) }
+        let ring = FakeRing(ringUUID: EntityID(high: 7, low: 2))
+        for _ in 0..<2 { ring.append(.click, [1]) }
+        let loop = makeLoop([ring, retired], FakeDatabase(), FakeTime())
+        for _ in 0..<4 { _ = loop.round(atOnce: true) }
+        #expect(loop.isFlushed(through: loop.heads))
+        #expect(loop.status.pending == 0)
+    }
+
     @Test("A small batch waits for its delay, a full one and a flush do not")
     func delay() {
         let ring = FakeRing()

@@ -13,11 +13,11 @@ internal import Tracking
 public final class Flusher: Sendable {
     /// Someone who waits for a flush.
     private final class Ticket: Sendable {
-        let heads: [UInt16: UInt64]
+        let heads: [EntityID: UInt64]
         let answered: EventDescriptor
         let answer = Mutex<FlushOutcome?>(nil)
 
-        init(heads: [UInt16: UInt64]) throws(Errno) {
+        init(heads: [EntityID: UInt64]) throws(Errno) {
             self.heads = heads
             answered = try EventDescriptor()
         }
@@ -118,10 +118,8 @@ public final class Flusher: Sendable {
     /// - Parameter timeoutMilliseconds: How long to wait.
     /// - Returns: At once what waits when the database is away.
     public func flush(timeoutMilliseconds: Int = 8_000) -> FlushOutcome {
-        var heads: [UInt16: UInt64] = [:]
-        for ring in store.rings {
-            heads[ring.ringID] = max(heads[ring.ringID, default: 0], ring.headSequence)
-        }
+        var heads: [EntityID: UInt64] = [:]
+        for ring in store.rings { heads[ring.ringUUID] = ring.headSequence }
         guard let ticket = try? Ticket(heads: heads) else {
             return .pending(max(1, pendingRecords))  // No descriptor left to wait with.
         }

@@ -75,20 +75,20 @@ final class FlusherLoop {
     }
 
     /// Whether all through a head per ring is committed, cursors included.
-    func isFlushed(through heads: [UInt16: UInt64]) -> Bool {
+    ///
+    /// By UUID: a retired ring and its successor share a number and count each for itself.
+    func isFlushed(through heads: [EntityID: UInt64]) -> Bool {
         let isThrough = lanes.allSatisfy { lane in
-            lane.through >= heads[lane.id.ring, default: 0]
+            lane.through >= heads[lane.id.ringUUID, default: 0]
         }
         guard isThrough, status.isConnected else { return false }
         return advanceCursors()
     }
 
     /// Heads of all rings now.
-    var heads: [UInt16: UInt64] {
-        var result: [UInt16: UInt64] = [:]
-        for lane in lanes {
-            result[lane.id.ring] = max(result[lane.id.ring, default: 0], lane.ring.headSequence)
-        }
+    var heads: [EntityID: UInt64] {
+        var result: [EntityID: UInt64] = [:]
+        for lane in lanes { result[lane.id.ringUUID] = lane.ring.headSequence }
         return result
     }
 
