@@ -118,6 +118,7 @@ public final class EdgeServer: Sendable {
         for wanted in options.listen {
             var address = wanted
             do throws(Errno) {
+                if address.port != 0 { try Socket.requireFree(address) }
                 for worker in 0..<options.workers {
                     let socket = try Socket.listen(address, reusePort: true)
                     Socket.setNoDelay(socket.rawValue)  // Accepted sockets inherit it.

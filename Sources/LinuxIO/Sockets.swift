@@ -115,8 +115,21 @@ public enum Socket {
         return fd
     }
 
+    /// Fails when anybody listens on the address already, be it with SO_REUSEPORT.
+    ///
+    /// That would let a second process of this user take half of the connections.
+    public static func requireFree(_ address: SocketAddress) throws(Errno) {
+        let family = address.bytes.count == 16 ? AF_INET6 : AF_INET
+        let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+        let fd = FileDescriptor(owning: try retrying { socket(family, type, 0) })
+        try setOption(fd.rawValue, SOL_SOCKET, SO_REUSEADDR, 1)
+        if family == AF_INET6 { try setOption(fd.rawValue, Int32(IPPROTO_IPV6), IPV6_V6ONLY, 1) }
+        let bound = address.withSockAddr { bind(fd.rawValue, $0, $1) }
+        if bound != 0 { throw .current }
+    }
+
     /// A listening Unix socket at a path of at most 107 bytes, with the given permissions; a stale
-    /// socket file is replaced.
+    /// socket file is replaced, one that somebody listens on and any other file never.
     public static func listen(
         unix path: String, permissions: UInt32 = 0o660, backlog: Int32 = 128
     ) throws(Errno) -> FileDescriptor {
@@ -124,13 +137,30 @@ public enum Socket {
             Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
             | Int32(SOCK_NONBLOCK.rawValue)
         let fd = FileDescriptor(owning: try retrying { socket(AF_UNIX, type, 0) })
-        unlink(path)
+        try removeStale(path)
         let old = umask(0o777 & ~mode_t(permissions))
         defer { umask(old) }
         let bound = try withUnixAddress(path) { bind(fd.rawValue, $0, $1) }
         if bound != 0 { throw .current }
         if Glibc.listen(fd.rawValue, backlog) != 0 { throw .current }
         return fd
+    }
+
+    /// Removes a socket file that nobody listens on any more.
+    private static func removeStale(_ path: String) throws(Errno) {
+        var value = stat()
+        guard lstat(path, &value) == 0 else { return }
+        guard value.st_mode & S_IFMT == S_IFSOCK else { throw .fileExists }
+        let type =
+            Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+            | Int32(SOCK_NONBLOCK.rawValue)
+        let fd = FileDescriptor(owning: try retrying { socket(AF_UNIX, type, 0) })
+        let result = try withUnixAddress(path) { Glibc.connect(fd.rawValue, $0, $1) }
+        // EAGAIN: its backlog is full, so somebody listens.
+        let error = Errno.current
+        if result == 0 || error == .wouldBlock { throw .addressInUse }
+        guard error == .connectionRefused else { throw error }
+        unlink(path)
     }
 
     /// A blocking connection to a Unix socket, with a limit on each read and write.

@@ -177,6 +177,29 @@ struct TelemetryOperationsServerTests {
         }
     }
 
+    @Test("A file that is no socket and a socket that is in use stay what they are")
+    func occupiedPath() throws {
+        let path = temporaryPath()
+        let precious: [UInt8] = [1, 2, 3]
+        try precious.withUnsafeBytes { try FileSystem.replace(path, with: $0) }
+        defer { try? FileSystem.remove(path) }
+        #expect(throws: OperationsServerError.self) {
+            try OperationsServer(unixPath: path, tcp: [], handler: Echo())
+        }
+        #expect(try FileSystem.read(path, limit: 10) == precious)
+        try FileSystem.remove(path)
+        let server = try OperationsServer(unixPath: path, tcp: [], handler: Echo())
+        try server.start()
+        defer { server.stop() }
+        let error = #expect(throws: OperationsServerError.self) {
+            try OperationsServer(unixPath: path, tcp: [], handler: Echo())
+        }
+        #expect(error?.exitCode == 73)
+        #expect(
+            try Client(unix: path).exchange("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                .hasPrefix("HTTP/1.1 200 OK\r\n"))
+    }
+
     @Test("The connection past the limit is answered 503, those within it are served")
     func connectionLimit() throws {
         let path = temporaryPath()

@@ -21,6 +21,16 @@ import Testing
         }
     }
 
+    @Test("A port that another server listens on is refused, and not shared")
+    func takenPort() throws {
+        try EdgeFixture().run { edge in
+            let error = #expect(throws: EdgeServerError.self) {
+                _ = try EdgeFixture(port: edge.server.ports[0])
+            }
+            #expect(error?.exitCode == 73)
+        }
+    }
+
     @Test("A request may come byte by byte")
     func byteByByte() throws {
         try EdgeFixture(publishing: false).run { edge in

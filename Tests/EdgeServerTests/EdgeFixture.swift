@@ -34,7 +34,7 @@ final class EdgeFixture {
     init(
         limits: EdgeLimits = EdgeLimits(), workers: Int = 1, publishing: Bool = true,
         claiming: Bool = true, ringBytes: Int = 4 << 20, syncMicroseconds: Int64 = 100_000,
-        at given: String? = nil
+        at given: String? = nil, port: UInt16 = 0
     ) throws {
         let random = Randomness.bytes(8).reduce(into: "") { $0 += String($1, radix: 16) }
         path = given ?? "/dev/shm/clickd-edge-test-\(random)"
@@ -49,7 +49,7 @@ final class EdgeFixture {
         counters = EdgeCounters(loops: workers)
         directory = EdgeDirectory(loops: workers)
         if publishing { directory.publish(try EdgeFixture.tables()) }
-        guard let anyPort = SocketAddress("127.0.0.1:0") else {
+        guard let anyPort = SocketAddress("127.0.0.1:\(port)") else {
             throw FixtureError(description: "no address")
         }
         server = try EdgeServer(
