@@ -27,6 +27,12 @@ public struct Demonstration {
     public func run() throws -> Int32 {
         Signals.blockAll()
         let signals = try Signals.descriptor()
+        let lock = try FileDescriptor.open("\(directory)/lock", [.readWrite, .create])
+        do { try lock.lockExclusively() } catch {
+            throw StackError(
+                "\(directory) is in use by another run; stop that, or choose another VAR and PORT")
+        }
+        defer { lock.unlock() }
         say("PostgreSQL: starting a private cluster")
         let cluster = try PrivateCluster.start(directory: "\(directory)/postgres")
         let stack = ServiceStack(directory: directory, port: port, cluster: cluster)
@@ -91,7 +97,7 @@ public struct Demonstration {
             stack.clickctl(signing(order: order, token: tokens[0], url: stack.url))
         )
         .output
-        print("  " + (try stack.expect(stack.run(["sh", "-c", command])).output))
+        try sendConversion(command, in: stack)
         try stack.flush()
         try waitForCommission(of: order, in: stack)
         print(
@@ -112,6 +118,19 @@ public struct Demonstration {
                      JOIN influencers i ON i.id = c.influencer_id
                 WHERE s.order_id = '\(order)'
                 """, []))
+    }
+
+    /// Sends the conversion until it is taken: a start from the snapshot knows no secrets, and
+    /// answers 503 until the merchants are read from the database.
+    private func sendConversion(_ command: String, in stack: ServiceStack) throws {
+        var answer = ""
+        for _ in 0..<100 {
+            answer = try stack.expect(stack.run(["sh", "-c", command])).output
+            if answer.contains("\"accepted\"") { return print("  " + answer) }
+            guard answer.contains("merchant_data_stale") else { break }
+            Thread.sleep(microseconds: 100_000)
+        }
+        throw StackError("the conversion was not taken: \(answer)")
     }
 
     private func waitForCommission(of order: String, in stack: ServiceStack) throws {
