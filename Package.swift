@@ -77,7 +77,7 @@ let package = Package(
             "EdgeDaemon",
             [
                 "EdgeServer", "EdgeServices", "EdgeCore", "Tracking", "RingLog", "TLS", "GeoIP",
-                "Telemetry", "Configuration", "LinuxIO", logging,
+                "Postgres", "Telemetry", "Configuration", "LinuxIO", logging,
             ]),
         core(
             "AttributionService",
@@ -97,13 +97,15 @@ let package = Package(
         // Executables: wiring only.
         .executableTarget(
             name: "clickd",
-            dependencies: ["EdgeDaemon", "Configuration", "Telemetry", "LinuxIO", arguments],
+            dependencies: [
+                "EdgeDaemon", "Configuration", "Postgres", "Telemetry", "LinuxIO", arguments,
+            ],
             swiftSettings: strict),
         .executableTarget(
             name: "attributiond",
             dependencies: [
-                "AttributionService", "Telemetry", "Configuration", "LinuxIO", "Tracking",
-                arguments, logging,
+                "AttributionService", "Telemetry", "Configuration", "Postgres", "LinuxIO",
+                "Tracking", arguments, logging,
             ],
             swiftSettings: strict),
         .executableTarget(

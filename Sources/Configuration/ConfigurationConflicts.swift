@@ -14,7 +14,7 @@ extension ConfigurationLoader {
                 "spool.quota: \(ByteSize.text(spool.quotaBytes)) holds fewer than two segments of "
                     + "spool.segment (allowed: at least \(ByteSize.text(2 * spool.segmentBytes)))")
         }
-        if configuration.ring.directory == spool.directory {
+        if plain(configuration.ring.directory) == plain(spool.directory) {
             reader.reportConflict(
                 ["ring.directory", "spool.directory"],
                 "ring.directory: is spool.directory too (allowed: two directories, "
@@ -28,6 +28,11 @@ extension ConfigurationLoader {
                     + "limits.body_bytes")
         }
         checkUnsupported(configuration, &reader)
+    }
+
+    /// The parts of a path that count: `./var//spool/` is `var/spool`.
+    private static func plain(_ path: String) -> [Substring] {
+        (path.hasPrefix("/") ? ["/"] : []) + path.split(separator: "/").filter { $0 != "." }
     }
 
     private static func checkListeners(
@@ -63,7 +68,7 @@ extension ConfigurationLoader {
             }
             taken.append((key, address))
         }
-        if configuration.ops.socket == configuration.attribution.ops.socket {
+        if plain(configuration.ops.socket) == plain(configuration.attribution.ops.socket) {
             reader.reportConflict(
                 ["attribution.ops.socket", "ops.socket"],
                 "attribution.ops.socket: \(configuration.ops.socket) is ops.socket too")

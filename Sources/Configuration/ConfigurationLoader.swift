@@ -9,11 +9,13 @@ public enum ConfigurationLoader {
     /// - Parameters:
     ///   - path: The file.
     ///   - environment: Variables; `CLICKD_SECTION_KEY` overrides a key.
+    ///   - canRead: Whether the database's library can read a connection string.
     /// - Throws: ``ConfigurationError`` with every problem: of the file's text, of unknown names,
     ///   of types and ranges, of keys that contradict each other.
     public static func load(
         path: String,
-        environment: [(name: String, value: String)] = CurrentProcess.environment()
+        environment: [(name: String, value: String)] = CurrentProcess.environment(),
+        connectionStrings canRead: (String) -> Bool = { _ in true }
     ) throws(ConfigurationError) -> ClickdConfiguration {
         let bytes: [UInt8]
         do {
@@ -27,12 +29,14 @@ public enum ConfigurationLoader {
             let isForbidden = error == .accessDenied || error == .notPermitted
             throw ConfigurationError(problems: [problem], exitCode: isForbidden ? 77 : 78)
         }
-        return try parse(bytes, file: path, environment: environment)
+        return try parse(
+            bytes, file: path, environment: environment, connectionStrings: canRead)
     }
 
     /// Reads a configuration from bytes.
     public static func parse(
-        _ bytes: [UInt8], file: String, environment: [(name: String, value: String)] = []
+        _ bytes: [UInt8], file: String, environment: [(name: String, value: String)] = [],
+        connectionStrings canRead: (String) -> Bool = { _ in true }
     ) throws(ConfigurationError) -> ClickdConfiguration {
         let root: YAMLNode
         do {
@@ -47,6 +51,13 @@ public enum ConfigurationLoader {
         let configuration = decode(&reader)
         reader.reportUnknown()
         checkConflicts(configuration, &reader)
+        if !canRead(configuration.postgres.dsn) {
+            // Without quoting it: it may hold a password.
+            reader.reportConflict(
+                ["postgres.dsn"],
+                "postgres.dsn: libpq cannot read it (allowed: a libpq connection string or "
+                    + "postgresql:// URI)")
+        }
         guard reader.problems.isEmpty else {
             let sorted = reader.problems.enumerated().sorted {
                 ($0.element.line, $0.offset) < ($1.element.line, $1.offset)

@@ -32,12 +32,12 @@ extension Daemon {
             return facts
         }
         sources.database = { [flusher] in flusher.facts }
-        sources.hindrances = { [state, store] in
+        sources.hindrances = { [state, store, flusher] in
             switch state.claim {
             case .refused(let reason), .fenced(let reason): [reason]
             case .unknown, .claimed:
                 if !store.isClaimed {
-                    ["node not claimed: the database has not been reached yet"]
+                    [Daemon.unclaimed(flusher.status.lastError)]
                 } else {
                     state.edge?.isAdmitting == true ? [] : ["the listeners are not open yet"]
                 }
@@ -50,6 +50,12 @@ extension Daemon {
             flusher.flush(timeoutMilliseconds: milliseconds)
         }
         return EdgeOperations(version: Release.version, counters: counters, sources: sources)
+    }
+
+    /// Why the node is not claimed yet, in the words of whatever keeps it from that.
+    private static func unclaimed(_ lastError: String) -> String {
+        let cause = lastError.isEmpty ? "" : " (\(lastError))"
+        return "node not claimed: the database has not been reached yet\(cause)"
     }
 }
 

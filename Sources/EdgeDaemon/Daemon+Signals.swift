@@ -5,6 +5,7 @@ internal import EdgeServices
 internal import GeoIP
 internal import LinuxIO
 internal import Logging
+internal import Postgres
 internal import RingLog
 internal import Telemetry
 
@@ -18,6 +19,7 @@ extension Daemon {
     func waitForDrain(_ edge: EdgeServer, hasSnapshot: Bool) {
         let startedAt = SystemClock.monotonicNanoseconds()
         var hasReported = false
+        var reports = ClaimAndDropReports()
         state.edge = edge
         do throws(Errno) {
             let signals = try Signals.descriptor()
@@ -35,6 +37,8 @@ extension Daemon {
                     }
                 }
                 follow(state.claim, edge)
+                reports.refused(state.claim, log)
+                reports.dropped(UInt64(clamping: counters.total(.clicksDropped)), log)
                 ServiceNotification.send("WATCHDOG=1")
                 let age = SystemClock.monotonicNanoseconds() - startedAt
                 if !hasReported, age > Daemon.patienceNanoseconds {
@@ -64,8 +68,7 @@ extension Daemon {
         switch claim {
         case .unknown: break
         case .claimed: edge.admit()
-        case .refused(let reason):
-            if edge.isAdmitting { log.critical("no click is served: \(reason)") }
+        case .refused:
             edge.suspend()
         case .fenced(let reason):
             log.critical("leaving: \(reason)")
@@ -77,13 +80,16 @@ extension Daemon {
     private func reportDatabase(hasSnapshot: Bool) {
         let status = flusher.status
         guard !status.isConnected else { return }
-        let links = linkSync.status.links
+        if case .refused = state.claim { return }  // Said already.
+        let links = linkSync.status
+        let origin = hasSnapshot ? " from the snapshot" : ""
         let served =
-            hasSnapshot
-            ? "serving \(links) links from the snapshot" : "nothing is loaded, so clicks are 503"
+            links.loaded
+            ? "serving \(links.links) links\(origin)" : "nothing is loaded, so clicks are 503"
         let claim = store.isClaimed ? "" : "; this node is not claimed yet, so clicks are 503"
         log.warning(
-            "the database is away: \(served)\(claim)", metadata: ["error": "\(status.lastError)"])
+            "the database is away or not fit for use: \(served)\(claim)",
+            metadata: ["error": "\(status.lastError)"])
     }
 
     /// Reads the configuration again; what is wrong with it, empty when it was taken over.
@@ -91,7 +97,8 @@ extension Daemon {
     /// The log's level and the GeoIP database change at once; other keys take a restart.
     func reload() -> [String] {
         do throws(ConfigurationError) {
-            let fresh = try ConfigurationLoader.load(path: path)
+            let fresh = try ConfigurationLoader.load(
+                path: path, connectionStrings: Connection.canRead)
             if let edge = state.edge, !fresh.geoip.database.isEmpty {
                 do throws(GeoDatabaseError) {
                     edge.replaceGeo(try GeoDatabase(path: fresh.geoip.database))

@@ -25,7 +25,8 @@ struct ConfigurationOptions: ParsableArguments {
     func load() throws(CommandError) -> ClickdConfiguration {
         let path = try path()
         do throws(ConfigurationError) {
-            return try ConfigurationLoader.load(path: path)
+            return try ConfigurationLoader.load(
+                path: path, connectionStrings: Connection.canRead)
         } catch {
             throw CommandError(exitCode: error.exitCode, message: error.description)
         }

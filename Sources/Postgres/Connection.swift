@@ -85,6 +85,13 @@ public final class Connection {
         return copy
     }
 
+    /// Whether libpq can read a DSN; nothing is connected.
+    public static func canRead(_ dsn: String) -> Bool {
+        guard let options = PQconninfoParse(dsn, nil) else { return false }
+        PQconninfoFree(options)
+        return true
+    }
+
     /// The password in a DSN; a DSN that libpq cannot read is refused here, in words that quote none of it.
     private static func password(in dsn: String) throws(PostgresError) -> String? {
         guard let first = PQconninfoParse(dsn, nil) else {

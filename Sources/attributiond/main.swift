@@ -4,6 +4,7 @@ internal import AttributionService
 internal import Configuration
 internal import LinuxIO
 internal import Logging
+internal import Postgres
 internal import Telemetry
 
 struct AttributionCommand: ParsableCommand {
@@ -26,7 +27,10 @@ struct Run: ParsableCommand {
 
     func run() throws {
         let settings = load()
-        if checkConfig { return }
+        if checkConfig {
+            CurrentProcess.writeOutput("\(config): valid\n")
+            return
+        }
         // Before any thread starts, so that all inherit the mask.
         Signals.blockAll()
         LogSetup.bootstrap(
@@ -68,7 +72,8 @@ struct Run: ParsableCommand {
 
     private func load() -> ClickdConfiguration {
         do {
-            return try ConfigurationLoader.load(path: config)
+            return try ConfigurationLoader.load(
+                path: config, connectionStrings: Connection.canRead)
         } catch {
             CurrentProcess.writeError("\(error)\n")
             CurrentProcess.exit(error.exitCode)
@@ -89,7 +94,8 @@ struct Run: ParsableCommand {
     /// HUP: the log level; the rest takes a restart. The old settings stay on any error.
     private func reload(_ logger: Logger) {
         do {
-            let settings = try ConfigurationLoader.load(path: config)
+            let settings = try ConfigurationLoader.load(
+                path: config, connectionStrings: Connection.canRead)
             LogSetup.setLevel(Logger.Level(rawValue: settings.log.level.rawValue) ?? .info)
             logger.notice("configuration reloaded (the log level; the rest takes a restart)")
         } catch {

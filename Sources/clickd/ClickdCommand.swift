@@ -3,6 +3,7 @@ internal import ArgumentParser
 internal import Configuration
 internal import EdgeDaemon
 internal import LinuxIO
+internal import Postgres
 internal import Telemetry
 
 /// `clickd`.
@@ -26,7 +27,8 @@ struct RunCommand: ParsableCommand {
     func run() {
         let configuration: ClickdConfiguration
         do throws(ConfigurationError) {
-            configuration = try ConfigurationLoader.load(path: path)
+            configuration = try ConfigurationLoader.load(
+                path: path, connectionStrings: Connection.canRead)
         } catch {
             CurrentProcess.writeError("\(error)\n")
             CurrentProcess.exitNow(error.exitCode)

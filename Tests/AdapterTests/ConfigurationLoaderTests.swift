@@ -177,6 +177,7 @@ struct ConfigurationLoaderTests {
         arguments: [
             ("spool: { quota: 16MiB }", "spool.quota"),
             ("spool: { directory: /dev/shm/clickd }", "ring.directory"),
+            ("spool: { directory: /dev/./shm//clickd/ }", "ring.directory"),
             ("http: { listen: [] }", "http.listen"),
             ("http: { listen: ['127.0.0.1:9180'] }", "ops.listen"),
             ("ops: { listen: '127.0.0.1:9181' }", "attribution.ops.listen"),
@@ -189,6 +190,18 @@ struct ConfigurationLoaderTests {
     func contradictions(text: String, key: String) {
         let found = problems("node: { id: 0 }\n\(text)")
         #expect(found.contains { $0.hasPrefix("c.yaml:2: \(key): ") }, "\(found)")
+    }
+
+    @Test("A connection string that libpq cannot read is refused without being quoted")
+    func connectionString() {
+        let text = "node: { id: 0 }\npostgres: { dsn: 'bogus=1 password=hunter2' }"
+        let error = #expect(throws: ConfigurationError.self) {
+            try ConfigurationLoader.parse(
+                Array(text.utf8), file: "c.yaml", connectionStrings: { _ in false })
+        }
+        let found = error?.problems.map(\.description) ?? []
+        #expect(found.contains { $0.hasPrefix("c.yaml:2: postgres.dsn: libpq cannot read it") })
+        #expect(!found.contains { $0.contains("hunter2") || $0.contains("bogus") })
     }
 
     @Test("Port 0 never contradicts itself")

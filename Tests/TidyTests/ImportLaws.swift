@@ -29,7 +29,7 @@ struct ImportLaws {
             ],
             "EdgeDaemon": [
                 "EdgeServer", "EdgeServices", "EdgeCore", "Tracking", "RingLog", "TLS", "GeoIP",
-                "Telemetry", "Configuration", "LinuxIO", "Logging",
+                "Postgres", "Telemetry", "Configuration", "LinuxIO", "Logging",
             ],
             "AttributionService": [
                 "Attribution", "Tracking", "Postgres", "Schema", "LinuxIO", "Telemetry",

@@ -1,0 +1,37 @@
+// What the main thread says once and not every second: a refused node, clicks that are lost.
+internal import EdgeServices
+internal import LinuxIO
+internal import Logging
+
+/// What has been said already.
+struct ClaimAndDropReports {
+    /// The least time between two lines about lost clicks.
+    private static let pauseNanoseconds: Int64 = 10_000_000_000
+
+    private var refusal = ""
+    private var droppedClicks: UInt64 = 0
+    private var saidAt: Int64?
+
+    /// Says why this node serves no click, once for each reason.
+    mutating func refused(_ claim: NodeClaimState, _ log: Logger) {
+        guard case .refused(let reason) = claim else {
+            refusal = ""
+            return
+        }
+        guard reason != refusal else { return }
+        refusal = reason
+        log.critical("no click is served: \(reason)")
+    }
+
+    /// Says that clicks are being lost, now and then for as long as that goes on.
+    mutating func dropped(_ total: UInt64, _ log: Logger) {
+        guard total > droppedClicks else { return }
+        let now = SystemClock.monotonicNanoseconds()
+        if let saidAt, now - saidAt < ClaimAndDropReports.pauseNanoseconds { return }
+        saidAt = now
+        log.error(
+            "ring and spool are full: clicks are redirected and not recorded",
+            metadata: ["dropped": "\(total - droppedClicks)", "dropped_since_start": "\(total)"])
+        droppedClicks = total
+    }
+}
