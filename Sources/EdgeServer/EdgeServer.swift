@@ -160,7 +160,9 @@ public final class EdgeServer: Sendable {
     }
 
     /// A loop for the calling thread. Once for each worker.
-    func makeLoop(_ worker: Int) throws(Errno) -> EventLoop {
+    /// A loop for the calling thread.
+    ///
+    /// Once for each worker.
         let limits = options.limits
         let ring = store.rings[worker]
         let settings = LoopSettings(

@@ -92,7 +92,9 @@ struct Run: ParsableCommand {
     }
 
     /// HUP: the log level; the rest takes a restart. The old settings stay on any error.
-    private func reload(_ logger: Logger) {
+    /// HUP: the log level.
+    ///
+    /// The rest takes a restart.
         do {
             let settings = try ConfigurationLoader.load(
                 path: config, connectionStrings: Connection.canRead)
