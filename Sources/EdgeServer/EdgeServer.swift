@@ -159,10 +159,10 @@ public final class EdgeServer: Sendable {
         shared.noteEnd()
     }
 
-    /// A loop for the calling thread. Once for each worker.
     /// A loop for the calling thread.
     ///
     /// Once for each worker.
+    func makeLoop(_ worker: Int) throws(Errno) -> EventLoop {
         let limits = options.limits
         let ring = store.rings[worker]
         let settings = LoopSettings(

@@ -91,10 +91,10 @@ struct Run: ParsableCommand {
         }
     }
 
-    /// HUP: the log level; the rest takes a restart. The old settings stay on any error.
     /// HUP: the log level.
     ///
-    /// The rest takes a restart.
+    /// The rest takes a restart. The old settings stay on any error.
+    private func reload(_ logger: Logger) {
         do {
             let settings = try ConfigurationLoader.load(
                 path: config, connectionStrings: Connection.canRead)
