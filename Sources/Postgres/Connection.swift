@@ -273,12 +273,13 @@ public final class Connection {
 
     /// Runs `body` between BEGIN and COMMIT; rolls back when it throws.
     ///
+    /// - Parameter opening: `BEGIN`, and settings of this transaction after it.
     /// - Throws: What `body` threw; or a failure of COMMIT, with `outcomeUnknown` when the connection was
     ///   lost on it.
     public func transaction<Result>(
-        _ body: () throws(PostgresError) -> Result
+        opening: String = "BEGIN", _ body: () throws(PostgresError) -> Result
     ) throws(PostgresError) -> Result {
-        try script("BEGIN")
+        try script(opening)
         let result: Result
         do {
             result = try body()

@@ -181,6 +181,7 @@ public struct CopyBuffer: ~Copyable {
         endArray(lengthAt)
     }
 
+    @inline(__always)
     private mutating func begin(_ length: Int32) {
         precondition(pendingColumns > 0, "the row has all its values")
         pendingColumns -= 1
@@ -206,6 +207,7 @@ public struct CopyBuffer: ~Copyable {
         memory.storeBytes(of: length.bigEndian, toByteOffset: lengthAt, as: Int32.self)
     }
 
+    @inline(__always)
     private mutating func put<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value) {
         ensure(MemoryLayout<Value>.size)
         memory.storeBytes(of: value.bigEndian, toByteOffset: byteCount, as: Value.self)
@@ -220,8 +222,13 @@ public struct CopyBuffer: ~Copyable {
         byteCount += bytes.count
     }
 
+    @inline(__always)
     private mutating func ensure(_ extra: Int) {
-        guard byteCount + extra > memory.count else { return }
+        if byteCount + extra > memory.count { grow(extra) }
+    }
+
+    @inline(never)
+    private mutating func grow(_ extra: Int) {
         let larger = UnsafeMutableRawBufferPointer.allocate(
             byteCount: max(memory.count * 2, byteCount + extra), alignment: 16)
         larger.copyMemory(from: UnsafeRawBufferPointer(rebasing: memory[..<byteCount]))

@@ -17,7 +17,7 @@ public struct SpoolRecord {
 public struct SpoolTailer: ~Copyable {
     private let handle: RingHandle
     private var reader: SegmentReader?
-    private var chunks: [SegmentChunk] = []
+    private var chunks: [(chunk: SegmentChunk, last: UInt64)] = []
     /// The sequence that ``next()`` looks for.
     public private(set) var nextSequence: UInt64
     /// What was found missing since ``takeGaps()``.
@@ -61,6 +61,12 @@ public struct SpoolTailer: ~Copyable {
     /// Lets go of the memory behind every record that was returned so far.
     public mutating func releaseBatch() { chunks.removeAll() }
 
+    /// Lets go of the memory behind the records that were returned, through a sequence.
+    public mutating func releaseBatch(through sequence: UInt64) {
+        let kept = chunks.firstIndex { $0.last > sequence } ?? chunks.count
+        chunks.removeFirst(kept)
+    }
+
     /// Goes on from another sequence, earlier or later.
     public mutating func seek(to sequence: UInt64) {
         nextSequence = max(1, sequence)
@@ -80,7 +86,8 @@ public struct SpoolTailer: ~Copyable {
         if found.head.sequence > nextSequence { skip(to: found.head.sequence, .spoolDamaged) }
         reader = walk
         nextSequence = found.head.sequence + 1
-        if chunks.last !== found.chunk { chunks.append(found.chunk) }
+        if chunks.last?.chunk !== found.chunk { chunks.append((found.chunk, 0)) }
+        chunks[chunks.count - 1].last = found.head.sequence
         return SpoolRecord(
             sequence: found.head.sequence, kind: found.head.kind, payload: found.payload)
     }

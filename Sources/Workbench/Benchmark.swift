@@ -2,15 +2,27 @@
 // theirs), each line the median of the paired ratios. CPU time is the kernel's own accounting.
 internal import LinuxIO
 
+/// What can be measured by itself.
+public enum BenchmarkPart: String, CaseIterable, Sendable {
+    /// Requests against the peers.
+    case redirects
+    /// The way of the clicks into PostgreSQL against psql's.
+    case flush
+}
+
 /// The comparisons of `Benchmarks/`.
 public struct Benchmark {
     private let sources: String
     private let pairs: Int
     private let seconds: Int
+    private let parts: [BenchmarkPart]
     private let directory: String
 
     /// Comparisons of so many pairs, each run so many seconds.
-    public init(sources: String, pairs: Int, seconds: Int) throws {
+    public init(
+        sources: String, pairs: Int, seconds: Int, parts: [BenchmarkPart] = BenchmarkPart.allCases
+    ) throws {
+        self.parts = parts
         self.sources = sources
         self.pairs = max(1, pairs)
         self.seconds = max(1, seconds)
@@ -32,13 +44,16 @@ public struct Benchmark {
         defer { stack.stop(removingRings: true) }
         var peers = BenchmarkPeers(sources: sources, directory: directory)
         defer { peers.stop() }
-        try peers.start()
+        if parts.contains(.redirects) { try peers.start() }
         try pin(cluster)
         try stack.startClickd()
         if let clickd = stack.clickd { try pin(clickd.id) }
         var lines: [(String, String)] = []
-        lines += try compareRedirects(stack, peers)
-        lines.append(("flush/copy", try FlushBenchmark(stack: stack, pairs: min(pairs, 3)).run()))
+        if parts.contains(.redirects) { lines += try compareRedirects(stack, peers) }
+        if parts.contains(.flush) {
+            let pairs = min(pairs, 3)
+            lines.append(("flush/copy", try FlushBenchmark(stack: stack, pairs: pairs).run()))
+        }
         for (name, value) in lines { CurrentProcess.writeOutput("\(name) \(value)\n") }
     }
 

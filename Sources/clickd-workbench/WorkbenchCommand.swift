@@ -42,10 +42,22 @@ struct WorkbenchCommand: ParsableCommand {
         var pairs = 5
         @Option(help: "Seconds of each run.")
         var seconds = 4
+        @Option(
+            help: "One part alone: redirects or flush.",
+            transform: { text in
+                guard let part = BenchmarkPart(rawValue: text) else {
+                    throw ValidationError("redirects or flush")
+                }
+                return part
+            })
+        var only: BenchmarkPart?
 
         func run() throws {
             do {
-                try Benchmark(sources: directory, pairs: pairs, seconds: seconds).run()
+                let benchmark = try Benchmark(
+                    sources: directory, pairs: pairs, seconds: seconds,
+                    parts: only.map { [$0] } ?? BenchmarkPart.allCases)
+                try benchmark.run()
             } catch {
                 CurrentProcess.writeError("make bench: \(error)\n")
                 CurrentProcess.exit(1)

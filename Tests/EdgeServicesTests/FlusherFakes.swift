@@ -74,6 +74,7 @@ final class FakeTail: RecordTail {
 
     func seek(to sequence: UInt64) { nextSequence = sequence }
     func release() {}
+    func release(through sequence: UInt64) {}
     func takeLosses() -> [LostRecords] {
         defer { losses = [] }
         return losses
@@ -94,11 +95,19 @@ final class FakeDatabase: FlushDatabase {
     /// What happens to the next writes, first to last; then all goes well.
     enum Fault {
         case none, away, serialization, tooSlow, lostBeforeCommit, lostAfterCommit
+        /// The server dies: what was committed and not synced is gone.
+        case crash
     }
 
     var contents = Contents()
+    /// What a crash leaves.
+    private(set) var synced = Contents()
+    /// Called at each commit of records with whether it was synced.
+    var onCommit: (CursorMove) -> Void = { _ in }
     var faults: [Fault] = []
     var poisoned: Set<UInt64> = []
+    /// How often a write lets the caller read ahead.
+    var glances = 2
     var isUp = true
     var claim = NodeClaimOutcome.claimed
     private(set) var isOpen = false
@@ -111,6 +120,12 @@ final class FakeDatabase: FlushDatabase {
 
     private func demandOpen() throws(FlushFailure) {
         guard isOpen, isUp else { throw fail(.away, "closed") }
+    }
+
+    /// The server dies and comes back with what its disk has.
+    func crash() {
+        contents = synced
+        isOpen = false
     }
 
     func open() throws(FlushFailure) {
@@ -127,12 +142,17 @@ final class FakeDatabase: FlushDatabase {
         _ lanes: [(lane: LaneID, epoch: UInt64)]
     ) throws(FlushFailure) -> [CursorState] {
         try demandOpen()
-        return lanes.map { lane, epoch in
+        var changed = false
+        let states = lanes.map { lane, epoch in
             var state = contents.cursors[lane] ?? CursorState(nextSequence: 1, epoch: epoch)
+            // A claim that changes nothing syncs nothing either.
+            if contents.cursors[lane] == nil || state.epoch < epoch { changed = true }
             state.epoch = max(state.epoch, epoch)
             contents.cursors[lane] = state
             return state
         }
+        if changed { synced = contents }
+        return states
     }
     func retireOthers(_ lanes: [LaneID]) throws(FlushFailure) { try demandOpen() }
     func readCursor(_ lane: LaneID) throws(FlushFailure) -> CursorState? {
@@ -150,6 +170,9 @@ final class FakeDatabase: FlushDatabase {
         case .serialization: throw fail(.serialization)
         case .tooSlow: throw fail(.tooSlow)
         case .lostBeforeCommit: throw fail(.outcomeUnknown)
+        case .crash:
+            crash()
+            throw fail(.away)
         case .none, .lostAfterCommit: break
         }
         guard let state = contents.cursors[move.lane], state.nextSequence == move.old,
@@ -158,13 +181,16 @@ final class FakeDatabase: FlushDatabase {
         contents.cursors[move.lane] = CursorState(nextSequence: move.new, epoch: move.epoch)
         if let watermark = move.watermark { contents.watermarks[move.lane] = watermark }
         change(&contents)
+        if move.isDurable { synced = contents }
+        onCommit(move)
         if fault == .lostAfterCommit { throw fail(.outcomeUnknown) }
     }
 
     func write(
-        _ move: CursorMove, _ records: ArraySlice<PendingRecord>
+        _ move: CursorMove, _ records: ArraySlice<PendingRecord>, meanwhile: () -> Void
     ) throws(FlushFailure) -> FlushCount {
         try demandOpen()
+        for _ in 0..<glances { meanwhile() }
         if records.contains(where: { poisoned.contains($0.sequence) }) {
             throw FlushFailure(kind: .poisoned, state: "22021", message: "scripted poison")
         }
@@ -188,15 +214,18 @@ final class FakeDatabase: FlushDatabase {
             contents.cursors[move.lane] = CursorState(nextSequence: move.new, epoch: move.epoch)
             if let watermark = move.watermark { contents.watermarks[move.lane] = watermark }
         }
+        synced = contents
         return true
     }
     func record(_ gaps: [IngestGap]) throws(FlushFailure) {
         try demandOpen()
         for gap in gaps where !contents.gaps.contains(gap) { contents.gaps.append(gap) }
+        synced = contents
     }
     func retire(_ lanes: [LaneID]) throws(FlushFailure) {
         try demandOpen()
         contents.retired.formUnion(lanes)
+        synced = contents
     }
     func makePartitions(today: Day) throws(FlushFailure) -> Int {
         try demandOpen()

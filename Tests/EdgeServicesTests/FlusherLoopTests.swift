@@ -254,23 +254,33 @@ struct FlusherLoopTests {
             rings, database, time, batchRows: Int.random(in: 1...12, using: &random))
         for _ in 0..<60 {
             for ring in rings {
-                for _ in 0..<Int.random(in: 0...6, using: &random) {
+                // Now and then a backlog of several batches.
+                let most = Int.random(in: 0..<8, using: &random) == 0 ? 80 : 6
+                for _ in 0..<Int.random(in: 0...most, using: &random) {
                     ring.append(
                         Int.random(in: 0..<4, using: &random) == 0 ? .conversion : .click, [1])
                 }
             }
             let faults: [FakeDatabase.Fault] = [
                 .none, .none, .none, .away, .serialization, .tooSlow, .lostBeforeCommit,
-                .lostAfterCommit,
+                .lostAfterCommit, .crash,
             ]
             if database.faults.isEmpty {
                 database.faults = (0..<3).compactMap { _ in faults.randomElement(using: &random) }
             }
             database.isUp = Int.random(in: 0..<6, using: &random) > 0
+            database.glances = Int.random(in: 0...3, using: &random)
+            if Int.random(in: 0..<10, using: &random) == 0 { database.crash() }
             if Int.random(in: 0..<40, using: &random) == 0, let head = rings.first?.headSequence {
                 database.poisoned = [head + 1]
             }
             _ = loop.round(atOnce: Int.random(in: 0..<2, using: &random) == 0)
+            for lane in loop.lanes {
+                let synced = database.synced.cursors[lane.id]?.nextSequence ?? 1
+                // What a crash takes back is not called flushed.
+                #expect(lane.durableCursor <= synced)
+                #expect((lane.ring as? FakeRing)?.flushed[lane.id.stream] ?? 0 < synced)
+            }
             time.advance(milliseconds: Int64.random(in: 0...900, using: &random))
             if Int.random(in: 0..<15, using: &random) == 0 {
                 for ring in rings { ring.epoch += 1 }  // The process died and came back.

@@ -401,9 +401,9 @@ final class LossyDatabase: FlushDatabase {
         try base.readCursor(lane)
     }
     func write(
-        _ move: CursorMove, _ records: ArraySlice<PendingRecord>
+        _ move: CursorMove, _ records: ArraySlice<PendingRecord>, meanwhile: () -> Void
     ) throws(FlushFailure) -> FlushCount {
-        let count = try base.write(move, records)
+        let count = try base.write(move, records, meanwhile: meanwhile)
         guard losesNextAnswer else { return count }
         losesNextAnswer = false
         base.close()

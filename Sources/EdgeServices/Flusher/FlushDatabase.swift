@@ -41,6 +41,8 @@ struct CursorMove {
     var new: UInt64
     /// All records of the ring older than this are committed with the move; nil leaves it.
     var watermark: Timestamp?
+    /// Whether the commit waits for the server's disk; one that does makes those before it durable.
+    var isDurable = true
 }
 
 /// Something that was lost, for `ingest_gaps`.
@@ -124,6 +126,13 @@ struct FlushCount: Equatable {
     var bots = 0
     /// Conversion messages settled (stored, repeated or recorded as refused).
     var conversions = 0
+
+    /// Adds what another attempt wrote.
+    static func += (left: inout FlushCount, right: FlushCount) {
+        left.clicks += right.clicks
+        left.bots += right.bots
+        left.conversions += right.conversions
+    }
 }
 
 /// The database as the flusher sees it; used by one thread.
@@ -142,9 +151,10 @@ protocol FlushDatabase: AnyObject {
     func retireOthers(_ lanes: [LaneID]) throws(FlushFailure)
     /// Reads one cursor; nil when it has no row.
     func readCursor(_ lane: LaneID) throws(FlushFailure) -> CursorState?
-    /// Writes records and moves the cursor in one transaction.
+    /// Writes records and moves the cursor in one transaction; calls `meanwhile` now and then while
+    /// the server is busy with them.
     func write(
-        _ move: CursorMove, _ records: ArraySlice<PendingRecord>
+        _ move: CursorMove, _ records: ArraySlice<PendingRecord>, meanwhile: () -> Void
     ) throws(FlushFailure) -> FlushCount
     /// Sets one record aside and moves the cursor in one transaction.
     func quarantine(

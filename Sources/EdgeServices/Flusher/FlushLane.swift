@@ -10,14 +10,27 @@ final class FlushLane {
     private let tail: any RecordTail
     private let maximumRecords: Int
 
+    /// What the last attempt would have done to the cursor.
+    private struct Attempt {
+        var old: UInt64
+        var new: UInt64
+        var isDurable: Bool
+    }
+
     /// `next_seq` as committed; 0 until it is known.
     private(set) var cursor: UInt64 = 0
-    /// Records gathered and not committed.
+    /// `next_seq` as of the last commit that waited for the server's disk; what lies from there on
+    /// is kept in the spool and called pending.
+    private(set) var durableCursor: UInt64 = 0
+    private var commitsSinceSync = 0
+    private var uncounted = FlushCount()
+    /// Records gathered and not committed: the batch under way, and behind it the next.
     private(set) var records: ArraySlice<PendingRecord> = []
     private var gatheredBytes = 0
     private var gatheredAt: Int64 = 0
+    private var lastGatheredAt: Int64 = 0
     private var machine = FlushMachine()
-    private var attempted: (old: UInt64, new: UInt64)?
+    private var attempted: Attempt?
     /// What to do next.
     private(set) var action: FlushMachine.Action = .done
     /// The watermark's readings.
@@ -44,14 +57,19 @@ final class FlushLane {
 
     // MARK: - Gathering
 
-    /// Reads what is durable, up to a batch.
+    /// Reads what is durable, up to a batch and the first record behind it.
     ///
     /// Nothing is read before the cursor is known.
     /// - Parameter now: Monotonic microseconds.
-    func gather(now: Int64) {
-        guard cursor > 0, !isFenced, attempted == nil, machine.remaining == 0 else { return }
+    func gather(now: Int64) { gather(now: now, upTo: maximumRecords + 1, atMost: .max) }
+
+    private func gather(now: Int64, upTo capacity: Int, atMost glance: Int) {
+        guard cursor > 0, !isFenced else { return }
         if records.isEmpty { gatheredAt = now }
-        while !isFull, let record = tail.next() {
+        lastGatheredAt = now
+        var left = glance
+        while left > 0, records.count < capacity, !isHeavy, let record = tail.next() {
+            left -= 1
             guard (record.kind == RecordKind.click.rawValue) == (id.stream == .clicks) else {
                 continue
             }
@@ -61,20 +79,30 @@ final class FlushLane {
         if records.isEmpty { tail.release() }
     }
 
-    /// Whether a batch is full.
-    var isFull: Bool {
-        records.count >= maximumRecords || gatheredBytes >= FlusherLimits.maximumBatchBytes
+    /// Reads on while the server is busy with a full batch: a backlog is under way.
+    func gatherAhead(now: Int64) {
+        guard machine.underWay >= maximumRecords else { return }
+        let capacity = maximumRecords * FlusherLimits.gatheredBatches + 1
+        gather(now: now, upTo: capacity, atMost: FlusherLimits.recordsPerGlance)
     }
+
+    /// Whether a batch is full.
+    var isFull: Bool { records.count >= maximumRecords || isHeavy }
+
+    private var isHeavy: Bool { gatheredBytes >= FlusherLimits.maximumBatchBytes }
 
     /// Whether it is time to write.
     func isReady(now: Int64, delay: Int64, atOnce: Bool) -> Bool {
         guard cursor > 0, !isFenced, now >= pausedUntil, !records.isEmpty else { return false }
-        return atOnce || isFull || machine.remaining > 0 || now - gatheredAt >= delay
+        if atOnce || isFull || machine.remaining > 0 { return true }
+        // Nor does what follows a commit that the disk has yet to see.
+        return durableCursor != cursor || now - gatheredAt >= delay
     }
 
-    /// The last sequence such that all of this stream through it is committed.
+    /// The last sequence such that all of this stream through it is committed for good.
     var through: UInt64 {
-        let next = records.isEmpty ? max(cursor, cursor > 0 ? tail.nextSequence : 0) : cursor
+        let isDone = records.isEmpty && cursor > 0 && durableCursor == cursor
+        let next = isDone ? max(cursor, tail.nextSequence) : durableCursor
         return next > 0 ? next - 1 : 0
     }
 
@@ -89,7 +117,8 @@ final class FlushLane {
         // repair.
         if pausedUntil > 0, id.stream == .conversions { machine.forgive() }
         pausedUntil = 0
-        action = machine.remaining > 0 ? machine.next() : machine.begin(records: records.count)
+        let batch = min(records.count, maximumRecords)
+        action = machine.remaining > 0 ? machine.next() : machine.begin(records: batch)
         return action
     }
 
@@ -102,20 +131,34 @@ final class FlushLane {
             // The record behind the last one written is still to come.
             next = records[records.startIndex + max(0, count - 1)].sequence + 1
         }
-        attempted = (cursor, next)
+        // While full batches of clicks follow each other, only some of the commits wait for the
+        // server's disk, and only those move the watermark and what the spool may forget.
+        let isFollowed = count == maximumRecords && records.count > count
+        let isDurable =
+            id.stream != .clicks || !isFollowed
+            || commitsSinceSync + 1 >= FlusherLimits.batchesPerSync
+        attempted = Attempt(old: cursor, new: next, isDurable: isDurable)
         return CursorMove(
             lane: id, epoch: ring.epoch, old: cursor, new: next,
-            watermark: watermark.time(through: next - 1))
+            watermark: isDurable ? watermark.time(through: next - 1) : nil, isDurable: isDurable)
     }
 
     /// The first `count` records.
     func first(_ count: Int) -> ArraySlice<PendingRecord> { records.prefix(count) }
 
     /// The action under way is committed.
-    func committed() -> FlushMachine.Action {
+    func committed(_ count: FlushCount = FlushCount()) -> FlushMachine.Action {
+        uncounted += count
         settle(machine.underWay)
         action = machine.event(.committed)
         return action
+    }
+
+    /// What was written for good since the last call.
+    func takeCount() -> FlushCount {
+        guard durableCursor == cursor else { return FlushCount() }
+        defer { uncounted = FlushCount() }
+        return uncounted
     }
 
     /// The action under way failed.
@@ -132,11 +175,14 @@ final class FlushLane {
     }
 
     private func settle(_ count: Int) {
+        let isDurable = attempted?.isDurable ?? true
         if let attempted { cursor = attempted.new }
         attempted = nil
+        for record in records.prefix(count) { gatheredBytes -= record.payload.count }
         records = records.dropFirst(count)
-        if records.isEmpty { clear() }
-        publish()
+        gatheredAt = lastGatheredAt
+        if records.isEmpty { clear() } else { tail.release(through: cursor - 1) }
+        if isDurable { publish() } else { commitsSinceSync += 1 }
     }
 
     private func clear() {
@@ -146,6 +192,8 @@ final class FlushLane {
     }
 
     private func publish() {
+        durableCursor = cursor
+        commitsSinceSync = 0
         watermark.commit(through: through)
         if cursor > 0 { ring.setFlushed(id.stream, through: cursor - 1) }
     }
@@ -159,7 +207,7 @@ final class FlushLane {
             return
         }
         guard cursor > 0 else { return seek(to: state.nextSequence) }
-        let attempt = attempted ?? (cursor, cursor)
+        let attempt = attempted ?? Attempt(old: cursor, new: cursor, isDurable: true)
         let count = machine.underWay
         switch machine.resolve(next: state.nextSequence, old: attempt.old, new: attempt.new) {
         case .committed: settle(count)
@@ -172,6 +220,9 @@ final class FlushLane {
         machine.abandon()
         attempted = nil
         cursor = max(1, next)
+        durableCursor = cursor
+        commitsSinceSync = 0
+        uncounted = FlushCount()
         records = []
         gatheredBytes = 0
         tail.seek(to: cursor)

@@ -8,6 +8,12 @@ enum FlusherLimits {
     static let maximumConversionBatch = 1_000
     /// Payload bytes that one batch may hold.
     static let maximumBatchBytes = 64 << 20
+    /// Batches that a lane holds: the one under way and the one behind it.
+    static let gatheredBatches = 2
+    /// Records that are read ahead at once while the server is busy.
+    static let recordsPerGlance = 2_048
+    /// Commits of full batches of clicks of which the last waits for the server's disk.
+    static let batchesPerSync = 8
     /// Bytes of rows that are encoded before they are sent on.
     static let copyChunkBytes = 128 << 10
     /// Days of clicks in one attempt; a batch of more days is cut.

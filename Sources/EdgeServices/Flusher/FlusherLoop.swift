@@ -187,19 +187,30 @@ final class FlusherLoop {
     }
 
     private func attempt(_ lane: FlushLane, _ count: Int) -> FlushMachine.Action {
+        writeGaps()  // What was missed while the action before was under way.
+        guard status.isConnected else { return .backOff }
         let start = clock.monotonic()
         do {
-            let written = try database.write(lane.move(count), lane.first(count))
-            status.clicksFlushed &+= UInt64(written.clicks)
-            status.botsFlushed &+= UInt64(written.bots)
-            status.conversionsFlushed &+= UInt64(written.conversions)
+            let written = try database.write(lane.move(count), lane.first(count)) {
+                lane.gatherAhead(now: clock.monotonic())
+                note(lane.takeLosses(), in: lane.id)
+            }
             status.batches &+= 1
             status.flushNanoseconds &+= UInt64(clamping: (clock.monotonic() - start) * 1000)
             if written.clicks > 0 { batchesSinceSummary += 1 }
-            return lane.committed()
+            let action = lane.committed(written)
+            countFlushed(lane)
+            return action
         } catch {
             return failed(lane, error)
         }
+    }
+
+    private func countFlushed(_ lane: FlushLane) {
+        let count = lane.takeCount()
+        status.clicksFlushed &+= UInt64(count.clicks)
+        status.botsFlushed &+= UInt64(count.bots)
+        status.conversionsFlushed &+= UInt64(count.conversions)
     }
 
     private func quarantine(_ lane: FlushLane) -> FlushMachine.Action {
@@ -208,7 +219,9 @@ final class FlusherLoop {
             try database.quarantine(
                 lane.move(1), record, state: refusal.state ?? "", reason: refusal.message)
             status.quarantined &+= 1
-            return lane.committed()
+            let action = lane.committed()
+            countFlushed(lane)
+            return action
         } catch {
             return failed(lane, error)
         }
@@ -272,6 +285,8 @@ final class FlusherLoop {
 
     /// Moves the cursors of all lanes without records, and their watermarks.
     private func advanceCursors() -> Bool {
+        writeGaps()
+        guard status.isConnected else { return false }
         let moves = lanes.compactMap { lane in lane.idleMove.map { (lane, $0) } }
         guard !moves.isEmpty else { return true }
         do {
@@ -303,7 +318,7 @@ final class FlusherLoop {
 
     /// Before the cursors that pass over them move.
     private func writeGaps() {
-        guard !gaps.isEmpty else { return }
+        guard !gaps.isEmpty, status.isConnected else { return }
         do {
             try database.record(gaps)
             gaps.removeAll()

@@ -4,26 +4,26 @@ internal import Tracking
 
 extension PostgresFlushDatabase {
     func write(
-        _ move: CursorMove, _ records: ArraySlice<PendingRecord>
+        _ move: CursorMove, _ records: ArraySlice<PendingRecord>, meanwhile: () -> Void
     ) throws(FlushFailure) -> FlushCount {
         switch move.lane.stream {
-        case .clicks: try writeClicks(move, records)
+        case .clicks: try writeClicks(move, records, meanwhile)
         case .conversions: try writeConversions(move, records)
         }
     }
 
     private func writeClicks(
-        _ move: CursorMove, _ records: ArraySlice<PendingRecord>
+        _ move: CursorMove, _ records: ArraySlice<PendingRecord>, _ meanwhile: () -> Void
     ) throws(FlushFailure) -> FlushCount {
         let days = try days(of: records)
         try makeLeaves(days)
         hours.reset()
         var count = FlushCount()
         do {
-            try transaction { connection throws(PostgresError) in
+            try transaction(isDurable: move.isDurable) { connection throws(PostgresError) in
                 count = FlushCount()
                 try moveCursor(move, connection)
-                for day in days { try copy(records, of: day, &count, connection) }
+                for day in days { try copy(records, of: day, &count, connection, meanwhile) }
                 try addHours(connection)
             }
         } catch {
@@ -81,7 +81,7 @@ extension PostgresFlushDatabase {
     /// Copies one day's clicks of a batch, encoding while the server stores what it has.
     private func copy(
         _ records: ArraySlice<PendingRecord>, of day: Day, _ count: inout FlushCount,
-        _ connection: Connection
+        _ connection: Connection, _ meanwhile: () -> Void
     ) throws(PostgresError) {
         var rest = records
         var encoded = 0
@@ -91,6 +91,7 @@ extension PostgresFlushDatabase {
             COPY clicks_logs_\(day.compact) (\(ClickRowEncoder.columns)) FROM STDIN (FORMAT binary)
             """, through: &rows
         ) { rows throws(PostgresError) in
+            if encoded > 0 { meanwhile() }
             while let record = rest.popFirst() {
                 guard ClickRowEncoder.clickID(of: record.payload)?.clickedAt.day == day else {
                     continue

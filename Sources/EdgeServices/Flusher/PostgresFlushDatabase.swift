@@ -77,13 +77,18 @@ final class PostgresFlushDatabase: FlushDatabase {
     }
 
     /// Runs a body between BEGIN and COMMIT, and tells what a failure means.
+    ///
+    /// A commit that is not durable does not wait for the server's disk; the next durable one makes
+    /// it so, since the server's log is one sequence.
     @discardableResult
     func transaction<Result>(
-        _ body: (Connection) throws(PostgresError) -> Result
+        isDurable: Bool = true, _ body: (Connection) throws(PostgresError) -> Result
     ) throws(FlushFailure) -> Result {
         let connection = try link()
+        let opening = isDurable ? "BEGIN" : "BEGIN; SET LOCAL synchronous_commit = off"
         do {
-            return try connection.transaction { () throws(PostgresError) -> Result in
+            return try connection.transaction(opening: opening) {
+                () throws(PostgresError) -> Result in
                 try body(connection)
             }
         } catch {

@@ -13,7 +13,7 @@ struct LostRecords: Equatable, Sendable {
 
 /// One ring's durable records, in order; used by one thread.
 protocol RecordTail: AnyObject {
-    /// The next durable record; nil at the durable end. Its bytes live until ``release()`` or
+    /// The next durable record; nil at the durable end. Its bytes live until they are released or
     /// ``seek(to:)``.
     func next() -> PendingRecord?
     /// The sequence that ``next()`` looks for.
@@ -22,6 +22,8 @@ protocol RecordTail: AnyObject {
     func seek(to sequence: UInt64)
     /// The records read so far are no longer needed.
     func release()
+    /// The records read so far through a sequence are no longer needed.
+    func release(through sequence: UInt64)
     /// Losses met since the last call.
     func takeLosses() -> [LostRecords]
 }

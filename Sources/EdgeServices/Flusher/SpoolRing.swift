@@ -46,6 +46,7 @@ final class SpoolTail: RecordTail {
     }
 
     func release() { tailer.releaseBatch() }
+    func release(through sequence: UInt64) { tailer.releaseBatch(through: sequence) }
 
     func takeLosses() -> [LostRecords] { tailer.takeGaps().map(LostRecords.init) }
 }
