@@ -53,10 +53,20 @@ public struct Demonstration {
         printCommands(stack)
         say("up; Ctrl-C stops all of it")
         while true {
-            let signal = try Signals.next(from: signals)
-            if signal == .terminate || signal == .interrupt { return 0 }
+            if Socket.waitReadable(signals.rawValue, milliseconds: 500) {
+                let signal = try Signals.next(from: signals)
+                if signal == .terminate || signal == .interrupt { return 0 }
+            }
+            for (name, daemon) in [("clickd", stack.clickd), ("attributiond", stack.attributiond)] {
+                guard let code = daemon?.poll() else { continue }
+                throw StackError("\(name) ended with \(code):\n\(stack.tail(name))")
+            }
         }
     }
+
+    /// A browser's name, for the commands to paste.
+    private static let browser =
+        "Mozilla/5.0 (X11; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0"
 
     private func stop(_ stack: ServiceStack) {
         say("stopping")
@@ -161,7 +171,7 @@ public struct Demonstration {
         let operations = "http://127.0.0.1:\(Int(stack.port) + 1100)"
         let configuration = "--config \(stack.configuration)"
         let token =
-            "$(curl -so /dev/null -w '%{redirect_url}' '\(stack.url)/demo'"
+            "$(curl -sA '\(Demonstration.browser)' -o /dev/null -w '%{redirect_url}' '\(stack.url)/demo'"
             + " | sed 's/.*click_id=//; s/[&#].*//')"
         let signed =
             "\(clickctl) postback sign \(configuration) --merchant \(SampleData.merchant(2))"
@@ -175,8 +185,8 @@ public struct Demonstration {
             attribution   http://127.0.0.1:\(Int(stack.port) + 1101)/stats
             database      psql "\(stack.cluster.dsn(database: stack.database))"
 
-            # a click
-            curl -si '\(stack.url)/demo?sub1=me'
+            # a click (as a browser: curl by its own name is a bot, recorded and never paid)
+            curl -siA '\(Demonstration.browser)' '\(stack.url)/demo?sub1=me'
             # a signed conversion for a click of that link
             \(signed)
             # the stats
