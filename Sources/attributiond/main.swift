@@ -13,6 +13,10 @@ struct AttributionCommand: ParsableCommand {
         abstract: "Matches sales to clicks and keeps commissions and ledger.",
         version: Release.version,
         subcommands: [Run.self])
+
+    func run() throws {
+        throw ValidationError("a command is missing (allowed: run)")
+    }
 }
 
 struct Run: ParsableCommand {

@@ -11,6 +11,10 @@ struct ClickdCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "clickd", abstract: "Redirects clicks and records them.",
         version: Release.version, subcommands: [RunCommand.self])
+
+    func run() throws {
+        throw ValidationError("a command is missing (allowed: run)")
+    }
 }
 
 /// `clickd run`.

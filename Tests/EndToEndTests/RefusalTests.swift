@@ -100,6 +100,8 @@ struct RefusalTests {
             }
             #expect(try stack.run([clickd, "wrong"]).code == 64)
             #expect(try stack.run([clickd, "run"]).code == 64)
+            #expect(try stack.run([clickd]).code == 64)
+            #expect(try stack.run(["\(stack.binaries)/attributiond"]).code == 64)
         }
     }
 
