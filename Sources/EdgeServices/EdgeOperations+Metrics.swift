@@ -44,11 +44,12 @@ extension EdgeOperations {
     }
 
     private func writeRecords(_ database: DatabaseFacts, to text: inout PrometheusText) {
+        let pending = pending(database)
         text.counter(
             "clicks_recorded_total", "Clicks written to a ring.", counters.total(.clicksRecorded))
         text.counter(
             "clicks_flushed_total", "Clicks committed in the database.", database.clicksFlushed)
-        text.gauge("clicks_pending", "Clicks in ring and spool.", database.clicksPending)
+        text.gauge("clicks_pending", "Clicks in ring and spool.", pending.clicks)
         text.counter(
             "clicks_dropped_total", "Clicks lost because ring and spool were full.",
             counters.total(.clicksDropped))
@@ -60,7 +61,7 @@ extension EdgeOperations {
             "conversions_flushed_total", "Conversions committed in the database.",
             database.conversionsFlushed)
         text.gauge(
-            "conversions_pending", "Conversions in ring and spool.", database.conversionsPending)
+            "conversions_pending", "Conversions in ring and spool.", pending.conversions)
         text.counter(
             "conversions_rejected_total", "Conversion messages refused.",
             counters.total(.conversionsRejected))

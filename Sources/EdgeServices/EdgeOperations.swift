@@ -244,12 +244,36 @@ public final class EdgeOperations: OperationsHandler {
         return reasons
     }
 
+    /// What lies in ring and spool now, by stream.
+    ///
+    /// The flusher's own count is as old as its last round: what was recorded since is told by the
+    /// counters, and no stream can have more waiting than the rings have.
+    func pending(_ database: DatabaseFacts) -> (clicks: UInt64, conversions: UInt64) {
+        let waiting = sources.rings().reduce(UInt64(0)) { sum, ring in
+            let isBehind = ring.headSequence > ring.flushedSequence
+            return sum &+ (isBehind ? ring.headSequence - ring.flushedSequence : 0)
+        }
+        func live(_ counted: UInt64, _ recording: Int, _ flushed: UInt64) -> UInt64 {
+            let recorded = UInt64(clamping: recording)
+            let settled = flushed &+ database.quarantined  // Counts of rows, far from overflow.
+            return min(waiting, max(counted, recorded > settled ? recorded - settled : 0))
+        }
+        return (
+            live(
+                database.clicksPending, counters.total(.clicksRecorded), database.clicksFlushed),
+            live(
+                database.conversionsPending, counters.total(.conversionsRecorded),
+                database.conversionsFlushed)
+        )
+    }
+
     // MARK: /stats
 
     /// The JSON of `/stats`; names as in contract 6.
     func stats() -> JSONText {
         let database = sources.database()
         let links = sources.links()
+        let pending = pending(database)
         return JSONText.object { json in
             json.member("version", version)
             json.key("uptime_seconds")
@@ -262,14 +286,14 @@ public final class EdgeOperations: OperationsHandler {
             json.object("clicks") { json in
                 json.member("recorded", counters.total(.clicksRecorded))
                 json.member("flushed", database.clicksFlushed)
-                json.member("pending", database.clicksPending)
+                json.member("pending", pending.clicks)
                 json.member("dropped", counters.total(.clicksDropped))
                 json.member("bots", bots(database))
             }
             json.object("conversions") { json in
                 json.member("recorded", counters.total(.conversionsRecorded))
                 json.member("flushed", database.conversionsFlushed)
-                json.member("pending", database.conversionsPending)
+                json.member("pending", pending.conversions)
                 json.member("rejected", counters.total(.conversionsRejected))
             }
             json.array("rings") { json in

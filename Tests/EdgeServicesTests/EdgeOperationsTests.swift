@@ -1,8 +1,9 @@
 // The names and status codes that operators and monitors hold on to.
-import EdgeServices
 import LinuxIO
 import Telemetry
 import Testing
+
+@testable import EdgeServices
 
 @Suite("Edge operations")
 struct EdgeOperationsTests {
@@ -116,6 +117,36 @@ struct EdgeOperationsTests {
             ))
         // A lost database does not unready the edge.
         #expect(get(handler { $0.database = { DatabaseFacts() } }, "/readyz").0 == 200)
+    }
+
+    @Test("What was recorded since the flusher last counted is pending too")
+    func pendingNow() {
+        func pending(_ counted: UInt64, quarantined: UInt64, head: UInt64) -> UInt64 {
+            let changed = handler { sources in
+                let database = sources.database
+                sources.database = {
+                    var facts = database()
+                    facts.clicksPending = counted
+                    facts.quarantined = quarantined
+                    return facts
+                }
+                let rings = sources.rings
+                sources.rings = {
+                    rings().map { ring in
+                        var ring = ring
+                        ring.headSequence = head
+                        return ring
+                    }
+                }
+            }
+            return changed.pending(changed.sources.database()).clicks
+        }
+        // Six recorded, four flushed; the ring is flushed through its sixth record.
+        #expect(pending(0, quarantined: 0, head: 9) == 2)
+        #expect(pending(3, quarantined: 0, head: 9) == 3)
+        #expect(pending(0, quarantined: 1, head: 9) == 1)
+        #expect(pending(0, quarantined: 0, head: 7) == 1)
+        #expect(pending(2, quarantined: 0, head: 6) == 0)
     }
 
     @Test("A flush answers what is pending, within the time asked for")
