@@ -38,7 +38,9 @@ extension Attribution {
         return JSONValue.object(members).encoded
     }
 
-    /// The text of `sales.decision` for a refund. `sale` names what it was about.
+    /// The text of `sales.decision` for a refund.
+    ///
+    /// `sale` names what it was about.
     public static func explanation(of verdict: RefundVerdict) -> String {
         var members: [(name: String, value: JSONValue)] = [("version", .integer(1))]
         switch verdict {

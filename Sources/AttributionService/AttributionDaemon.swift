@@ -193,8 +193,10 @@ public final class AttributionDaemon: Sendable {
         }
     }
 
-    /// After a refused run: a smaller one. Data that cannot be written is found by halving and set
-    /// aside; a run that took too long is made shorter.
+    /// After a refused run: a smaller one.
+    ///
+    /// Data that cannot be written is found by halving and set aside; a run that took too long is
+    /// made shorter.
     private func recover(
         from error: PostgresError, _ run: AttributionRun, _ pace: inout BatchPace
     ) {

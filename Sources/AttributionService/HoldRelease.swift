@@ -78,7 +78,9 @@ extension AttributionRun {
         return due
     }
 
-    /// What refunds took back. Asked after the lock, which every refund takes too: none is missed.
+    /// What refunds took back.
+    ///
+    /// Asked after the lock, which every refund takes too: none is missed.
     private func reversals(
         of due: [DueCommission]
     ) throws(PostgresError) -> [EntityID: Int64] {

@@ -25,7 +25,9 @@ public enum LedgerCheck {
         var sql: String
     }
 
-    /// All that does not add up; empty for a sound ledger. Read in one snapshot.
+    /// All that does not add up; empty for a sound ledger.
+    ///
+    /// Read in one snapshot.
     public static func run(_ connection: Connection) throws(PostgresError) -> [LedgerProblem] {
         try connection.transaction { () throws(PostgresError) in
             try connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")

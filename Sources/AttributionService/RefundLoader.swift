@@ -77,7 +77,9 @@ struct RefundLoader {
         return targets
     }
 
-    /// What earlier refunds took. Read after the lock, so that none is missed.
+    /// What earlier refunds took.
+    ///
+    /// Read after the lock, so that none is missed.
     private func loadRefunded(
         into targets: inout [OrderKey: LockedTarget]
     ) throws(PostgresError) {

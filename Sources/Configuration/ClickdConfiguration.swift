@@ -1,7 +1,9 @@
 // The settings of clickd and attributiond: one struct a section, as the rest of the code sees them.
 public import LinuxIO
 
-/// Every setting, checked. Names, units and defaults are those of `config/clickd.yaml`, the manual.
+/// Every setting, checked.
+///
+/// Names, units and defaults are those of `config/clickd.yaml`, the manual.
 public struct ClickdConfiguration: Sendable, Equatable {
     /// Who this node is in the fleet.
     public var node = NodeSettings()
@@ -149,7 +151,9 @@ public struct SpoolSettings: Sendable, Equatable {
 
 /// `postgres`.
 public struct PostgresSettings: Sendable, Equatable {
-    /// libpq connection string. It may hold a password: never log it.
+    /// libpq connection string.
+    ///
+    /// It may hold a password: never log it.
     public var dsn = "dbname=clickd"
     /// Most rows in a flush.
     public var batchRows = 20_000

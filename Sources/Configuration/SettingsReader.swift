@@ -242,7 +242,9 @@ struct SettingsReader {
         }
     }
 
-    /// The connection string. From the environment it may not hold a password.
+    /// The connection string.
+    ///
+    /// From the environment it may not hold a password.
     mutating func connectionString(_ path: String, _ fallback: String) -> String {
         let key = ConfigurationKey(
             path: path, defaultText: fallback,

@@ -3,8 +3,10 @@ internal import LinuxIO
 internal import Synchronization
 internal import Tracking
 
-/// A count-min sketch over addresses: two rows of counters, the smaller one counts. A collision in
-/// both rows can only count too many, and the rows' key is random, so nobody can aim one.
+/// A count-min sketch over addresses: two rows of counters, the smaller one counts.
+///
+/// A collision in both rows can only count too many, and the rows' key is random, so nobody can aim
+/// one.
 final class AddressCounts: @unchecked Sendable {
     // Sendable: the counters are atomics in memory that lives as long as this object; all else is let.
     private static let columns = 1 << 16

@@ -1,7 +1,9 @@
 // Wall time for click IDs: read once at the start, carried on by the clock that never steps, drawn
 // slowly towards the wall clock where the two part.
 
-/// Wall time that never jumps. Microseconds throughout.
+/// Wall time that never jumps.
+///
+/// Microseconds throughout.
 struct CarriedClock: BitwiseCopyable {
     /// How much of each second a correction may take.
     static let slewPerSecond: Int64 = 50_000

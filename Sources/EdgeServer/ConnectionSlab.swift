@@ -21,7 +21,9 @@ enum ConnectionPhase: UInt8, BitwiseCopyable {
     case lingering
 }
 
-/// One connection. An idle one owns no buffer.
+/// One connection.
+///
+/// An idle one owns no buffer.
 struct Connection: BitwiseCopyable {
     var descriptor: CInt = -1
     /// Raised at each use of the slot; never 0.
@@ -65,7 +67,9 @@ struct Connection: BitwiseCopyable {
     @inline(__always) var ownsBuffer: Bool { input != nil || output != nil }
 }
 
-/// Fixed room for connections. Memory is touched only where connections have been.
+/// Fixed room for connections.
+///
+/// Memory is touched only where connections have been.
 struct ConnectionSlab: ~Copyable {
     static let none = UInt32.max
     let capacity: Int

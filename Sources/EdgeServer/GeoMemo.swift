@@ -26,7 +26,9 @@ struct GeoMemo: ~Copyable {
 
     deinit { entries.deallocate() }
 
-    /// The place of an address. Its region's bytes are valid until the next call.
+    /// The place of an address.
+    ///
+    /// Its region's bytes are valid until the next call.
     mutating func place(of address: PeerAddress) -> ClickPlace {
         // The golden ratio spreads neighbours; only speed depends on it. &* is modulo 2^64 by design.
         let mixed = (address.high ^ address.low &* 31) &* 0x9E37_79B9_7F4A_7C15

@@ -10,7 +10,9 @@ internal import Synchronization
 final class LoopShared: @unchecked Sendable {
     /// The published tables.
     let directory: EdgeDirectory
-    /// Signed messages of the last minutes, for 409. Conversions only: the click path takes no lock.
+    /// Signed messages of the last minutes, for 409.
+    ///
+    /// Conversions only: the click path takes no lock.
     let messages = Mutex(MessageMemory())
     private let addresses: AddressCounts
     private let connectionLimit: Int

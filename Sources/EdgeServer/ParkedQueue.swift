@@ -1,6 +1,8 @@
 // Conversions of one loop whose answers wait for the disk, in the order of their sequences.
 
-/// A ring of fixed size. Entries of connections that have gone are passed over by whoever pops them.
+/// A ring of fixed size.
+///
+/// Entries of connections that have gone are passed over by whoever pops them.
 struct ParkedQueue: ~Copyable {
     /// One waiting answer.
     struct Entry: BitwiseCopyable {

@@ -1,7 +1,9 @@
 // Deadlines of connections: a hashed wheel of doubly linked lists over slab indices. Putting a
 // deadline off costs nothing; the wheel looks again when the old one comes.
 
-/// The wheel of one loop. Times are in microseconds of any clock that never steps.
+/// The wheel of one loop.
+///
+/// Times are in microseconds of any clock that never steps.
 struct TimerWheel: ~Copyable {
     /// Slots; a deadline further away than all of them is looked at when the last comes.
     static let slots = 128
@@ -66,7 +68,9 @@ struct TimerWheel: ~Copyable {
         unlink(index)
     }
 
-    /// The next index whose slot has come by `now`; it is no longer watched. Nil when there is none.
+    /// The next index whose slot has come by `now`; it is no longer watched.
+    ///
+    /// Nil when there is none.
     ///
     /// The caller compares the true deadline and schedules the index again when it lies ahead.
     mutating func next(by now: Int64) -> Int? {

@@ -5,7 +5,9 @@ internal import Configuration
 internal import LinuxIO
 public import Telemetry
 
-/// One ring, as operators see it. Sequences are "the last record that is …", 0 for none.
+/// One ring, as operators see it.
+///
+/// Sequences are "the last record that is …", 0 for none.
 public struct RingFacts: Sendable {
     /// The ring's number.
     public var ring: UInt16
@@ -106,8 +108,9 @@ public enum FlushOutcome: Sendable, Equatable {
     case pending(UInt64)
 }
 
-/// Where ``EdgeOperations`` gets its facts, and whom it gives orders. Called on connection threads,
-/// several at once.
+/// Where ``EdgeOperations`` gets its facts, and whom it gives orders.
+///
+/// Called on connection threads, several at once.
 public struct EdgeOperationsSources: Sendable {
     /// Every ring on disk, those of a former worker count too.
     public var rings: @Sendable () -> [RingFacts]

@@ -6,7 +6,9 @@ internal import Postgres
 struct CommandError: Error {
     /// 64 usage, 65 data, 69 database, 70 internal, 73 cannot create, 74 I/O, 77 rights, 78 config.
     let exitCode: Int32
-    /// One line, or several for a file with several problems. Never a secret.
+    /// One line, or several for a file with several problems.
+    ///
+    /// Never a secret.
     let message: String
 
     static func usage(_ message: String) -> CommandError {

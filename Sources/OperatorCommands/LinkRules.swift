@@ -62,8 +62,9 @@ enum LinkRules {
         }
     }
 
-    /// An absolute http or https URL of printable ASCII with a host. `{macros}` may stand anywhere
-    /// but in scheme and authority.
+    /// An absolute http or https URL of printable ASCII with a host.
+    ///
+    /// `{macros}` may stand anywhere but in scheme and authority.
     static func requireURL(_ name: String, _ url: String) throws(CommandError) {
         guard isURL(url) else {
             throw .argument(

@@ -189,8 +189,10 @@ extension PrivateCluster {
         run("pg_isready", ["-q", "-h", socketDirectory, "-p", "5432"]) == 0
     }
 
-    /// Whether the server runs for a process that lives. One whose starter has died is on its way
-    /// out: it is helped along, so that it does not end under its next user.
+    /// Whether the server runs for a process that lives.
+    ///
+    /// One whose starter has died is on its way out: it is helped along, so that it does not end
+    /// under its next user.
     private var isRunForAnother: Bool {
         guard FileSystem.exists("\(data)/postmaster.pid") else { return false }
         let starter = (try? FileSystem.read(starterPath, limit: 64)) ?? []

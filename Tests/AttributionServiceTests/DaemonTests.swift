@@ -1,5 +1,4 @@
 // The daemon's threads: two at once, a database that goes away, a schema that is missing.
-@testable import AttributionService
 import LinuxIO
 import Postgres
 import Schema
@@ -7,6 +6,8 @@ import Telemetry
 import Testing
 import Tracking
 import Workbench
+
+@testable import AttributionService
 
 @Suite("Attribution daemon")
 struct DaemonTests {

@@ -72,8 +72,9 @@ public struct DomainDefinition: Sendable {
     }
 }
 
-/// A row of `merchants`, as much of it as the edge needs. Secrets are only here, never in a table
-/// that goes to disk.
+/// A row of `merchants`, as much of it as the edge needs.
+///
+/// Secrets are only here, never in a table that goes to disk.
 public struct MerchantDefinition: Sendable {
     /// The merchant's identity.
     public var id: EntityID
@@ -81,8 +82,8 @@ public struct MerchantDefinition: Sendable {
     public var isSuspended = false
     /// Whether the month's click quota is used up: clicks are marked.
     public var isOverQuota = false
-    /// The parameter that carries the click's token, 1...``LinkLimits/clickParameterBytes``
-    /// unreserved bytes; anything else counts as `click_id`.
+    /// The parameter that carries the click's token: unreserved bytes, at most
+    /// ``LinkLimits/clickParameterBytes`` of them; anything else counts as `click_id`.
     public var clickParameter: [UInt8]
     /// The currency of amounts without one.
     public var currency: Currency
@@ -105,7 +106,9 @@ public struct MerchantDefinition: Sendable {
     }
 }
 
-/// All merchants, by identity. Immutable: a change makes a new one.
+/// All merchants, by identity.
+///
+/// Immutable: a change makes a new one.
 public struct MerchantDirectory: Sendable {
     private let definitions: [EntityID: MerchantDefinition]
 

@@ -66,7 +66,9 @@ public final class EdgeDirectory: @unchecked Sendable {
         word(loop).pointee.store(0, ordering: .releasing)
     }
 
-    /// Makes these the current tables and frees what no loop sees any more. Control threads only.
+    /// Makes these the current tables and frees what no loop sees any more.
+    ///
+    /// Control threads only.
     public func publish(_ tables: EdgeTables) {
         control.withLock { control in
             pointer.store(tables.view, ordering: .sequentiallyConsistent)

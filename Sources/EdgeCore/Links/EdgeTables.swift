@@ -54,7 +54,9 @@ public struct EdgeTableView {
     let visitorKeys: VisitorKeys
 }
 
-/// One generation of everything that the loops look up. Immutable after it is made.
+/// One generation of everything that the loops look up.
+///
+/// Immutable after it is made.
 ///
 /// `@unchecked Sendable`: the raw memory is written in `init` only and freed in `deinit` only.
 public final class EdgeTables: @unchecked Sendable {
@@ -66,8 +68,9 @@ public final class EdgeTables: @unchecked Sendable {
     public let merchants: MerchantDirectory
     /// The keys of the visitor identity.
     public let visitorKeys: VisitorKeys
-    /// When the merchants were last known to be true; what their age is counted from. Nil: they are
-    /// not known at all (a start from the snapshot).
+    /// When the merchants were last known to be true; what their age is counted from.
+    ///
+    /// Nil: they are not known at all (a start from the snapshot).
     public let merchantsAsOf: Timestamp?
 
     private let states: UnsafeMutablePointer<MerchantState>

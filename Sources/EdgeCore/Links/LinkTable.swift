@@ -73,7 +73,9 @@ public final class LinkTable: @unchecked Sendable {
         return builder.finish()
     }
 
-    /// The link of exactly this domain and slug, for control threads. The loops use the view.
+    /// The link of exactly this domain and slug, for control threads.
+    ///
+    /// The loops use the view.
     public func find(
         domain: UnsafeRawBufferPointer, slug: UnsafeRawBufferPointer
     ) -> LinkView? {

@@ -59,8 +59,9 @@ extension ClickEngine {
         return identity == 0 ? 1 : identity
     }
 
-    /// The address as the privacy setting lets it be stored: /24, /48, all or nothing. The swap
-    /// puts its bytes into the record in network order.
+    /// The address as the privacy setting lets it be stored: /24, /48, all or nothing.
+    ///
+    /// The swap puts its bytes into the record in network order.
     @inline(__always)
     private func store(_ client: ClientAddress, in record: inout ClickRecord) {
         switch privacy {
@@ -74,7 +75,9 @@ extension ClickEngine {
         if client.isIPv6 { record.flags.insert(.ipv6) }
     }
 
-    /// An unknown slug: the domain's default, else 404. Nothing is recorded.
+    /// An unknown slug: the domain's default, else 404.
+    ///
+    /// Nothing is recorded.
     func unknown(
         _ visit: inout Visit, _ tables: UnsafePointer<EdgeTableView>, _ clock: borrowing LoopClock,
         _ closing: Bool, _ response: UnsafeMutableRawBufferPointer

@@ -5,8 +5,9 @@ internal import Tracking
 enum TextDecoding {
     private static let replacement: UInt8 = 0x3F
 
-    /// The byte that stands at an index of query text, and where the next one begins. A `%` without
-    /// two digits stands for itself.
+    /// The byte that stands at an index of query text, and where the next one begins.
+    ///
+    /// A `%` without two digits stands for itself.
     @inline(__always)
     static func next(_ raw: UnsafeRawBufferPointer, _ index: inout Int) -> UInt8 {
         let byte = raw[index]

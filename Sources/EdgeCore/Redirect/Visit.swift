@@ -1,8 +1,9 @@
 // One request for a link, taken apart as far as the answer and the record need it.
 internal import Tracking
 
-/// A request on its way to an answer. Everything in it points into the request, the table or the
-/// engine's scratch memory.
+/// A request on its way to an answer.
+///
+/// Everything in it points into the request, the table or the engine's scratch memory.
 struct Visit {
     @inline(__always) static var nothing: UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(start: nil, count: 0)

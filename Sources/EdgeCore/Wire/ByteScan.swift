@@ -105,8 +105,9 @@ enum ByteScan {
         return true
     }
 
-    /// Whether eight bytes are letters, digits and hyphens. Below 0x80 no sum carries into the next
-    /// byte.
+    /// Whether eight bytes are letters, digits and hyphens.
+    ///
+    /// Below 0x80 no sum carries into the next byte.
     @inline(__always) private static func isPlainName(_ word: UInt64) -> Bool {
         guard word & tops == 0 else { return false }
         let lower = word | (ones &* 0x20)
@@ -116,8 +117,9 @@ enum ByteScan {
         return (letters | digits | hyphens) & tops == tops
     }
 
-    /// Whether a token of at least four bytes is `name`, which is lower case, in either case. Of
-    /// token characters only a letter's two cases differ in the bit that is set here.
+    /// Whether a token of at least four bytes is `name`, which is lower case, in either case.
+    ///
+    /// Of token characters only a letter's two cases differ in the bit that is set here.
     @inline(__always)
     static func isName(_ token: Bytes, _ count: Int, _ name: StaticString) -> Bool {
         guard count == name.utf8CodeUnitCount, count >= 4 else { return false }

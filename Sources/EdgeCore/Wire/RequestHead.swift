@@ -67,7 +67,9 @@ public enum RequestMethod: UInt8, Sendable, BitwiseCopyable {
     case other
 }
 
-/// A parsed request head. Trivial, so that it lives on the stack of the loop.
+/// A parsed request head.
+///
+/// Trivial, so that it lives on the stack of the loop.
 public struct RequestHead: BitwiseCopyable, Sendable {
     /// The method.
     public var method = RequestMethod.other
