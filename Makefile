@@ -1,7 +1,7 @@
 # The project's verbs. `make run` and `make test` do everything on a fresh Debian 12 machine.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-bench build run test bench lint format tidy soak clean
+.PHONY: help deps deps-bench deps-soak build run test bench lint format tidy soak clean
 
 PORT ?= 8080
 VAR ?= var
@@ -19,6 +19,8 @@ PACKAGES := \
   "postgresql-15:a private server for make run and the tests" \
   "curl:the commands that make run prints"
 BENCH_PACKAGES := "nginx-light:the peer to compare with" "wrk:the load" "gcc:the do-nothing server"
+SOAK_PACKAGES := "slowhttptest:slow clients" "testssl.sh:the look at TLS" "fiu-utils:sync errors" \
+  "libfiu-dev:sync errors" "faketime:clock steps" "e2fsprogs:file systems to break"
 
 help:
 	@echo "make run    start everything here: PostgreSQL, clickd, attributiond, sample data (PORT=8080 VAR=var)"
@@ -64,6 +66,9 @@ deps:
 deps-bench: deps
 	$(call install,$(BENCH_PACKAGES))
 
+deps-soak: deps-bench
+	$(call install,$(SOAK_PACKAGES))
+
 build: deps
 	@$(foreach product,$(PRODUCTS),$(SWIFT) build $(RELEASE_FLAGS) --product $(product) &&) true
 
@@ -75,7 +80,7 @@ test: build
 	@$(SWIFT) build --build-tests
 	@CLICKD_BINARIES="$(CURDIR)/.build/release" CLICKD_ROOT="$(CURDIR)" $(SWIFT) test --skip-build --no-parallel $(TEST_FLAGS)
 
-soak: build
+soak: deps-soak build
 	@CLICKD_SOAK=1 CLICKD_BINARIES="$(CURDIR)/.build/release" CLICKD_ROOT="$(CURDIR)" $(SWIFT) test $(TEST_FLAGS)
 
 bench: deps-bench build
