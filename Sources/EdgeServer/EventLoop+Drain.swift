@@ -1,0 +1,34 @@
+// The end of a loop: nobody is let in any more, what is in hand is answered, who is idle is closed.
+internal import EdgeCore
+internal import LinuxIO
+
+/// How far a drain has come.
+struct DrainState: BitwiseCopyable {
+    var isDraining = false
+    /// Every connection has ended, or waited too long.
+    var isOver = false
+    /// When it began, in the loop's microseconds.
+    var startedAt: Int64 = 0
+}
+
+extension EventLoop {
+    /// Takes in who waits at the door, and closes it.
+    mutating func beginDrain() {
+        drain.isDraining = true
+        drain.startedAt = now
+        for position in listeners.descriptors.indices { accept(position) }
+        listeners.close()
+    }
+
+    /// Idle connections have a moment for a request that is under way; then they are closed, and
+    /// the loop ends with the last of the others.
+    mutating func continueDrain() {
+        if now - drain.startedAt >= Limits.drainGraceMicroseconds {
+            for index in 0..<slab.highWater where slab[index].pointee.phase == .idle {
+                receive(index)
+                if slab[index].pointee.phase == .idle { close(index) }
+            }
+        }
+        drain.isOver = slab.count == 0 || now - drain.startedAt >= Limits.drainMicroseconds
+    }
+}
