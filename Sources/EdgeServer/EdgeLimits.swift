@@ -51,6 +51,10 @@ enum Limits {
     static let drainGraceMicroseconds: Int64 = 300_000
     /// Microseconds after which a drain leaves what is unfinished.
     static let drainMicroseconds: Int64 = 6_000_000
+    /// Microseconds that a drain waits for its loops to empty the listeners' queues.
+    static let queueMicroseconds: Int64 = 500_000
+    /// Microseconds that the loops wait for each other's first step.
+    static let startMicroseconds: Int64 = 1_000_000
     /// Listening addresses of a process.
     static let listeners = 64
 }

@@ -4,13 +4,18 @@ public import EdgeCore
 public import GeoIP
 public import LinuxIO
 public import RingLog
+internal import Synchronization
 public import Telemetry
 public import Tracking
 
 /// What an edge is made with.
 public struct EdgeServerOptions: Sendable {
-    /// Where it listens; port 0 takes any.
+    /// Where it listens for plain HTTP; port 0 takes any.
     public var listen: [SocketAddress]
+    /// Where it listens for HTTP over TLS.
+    public var listenTLS: [SocketAddress] = []
+    /// Listening sockets that were opened for this process.
+    public var inherited = InheritedSockets.none
     /// Loop threads, 1...32.
     public var workers: Int
     /// What clients may take.
@@ -45,7 +50,9 @@ public struct EdgeServerOptions: Sendable {
 /// Why an edge cannot start.
 public enum EdgeServerError: Error, Sendable {
     /// An address cannot be bound.
-    case cannotListen(SocketAddress, Errno)
+    case cannotListen(ListenAddress, Errno)
+    /// A socket that was opened for this process does not fit the configuration: its name, and why.
+    case unfitSocket(String, String)
     /// The system gives no epoll, thread or descriptor.
     case noResources(Errno)
 
@@ -54,6 +61,7 @@ public enum EdgeServerError: Error, Sendable {
         switch self {
         case .cannotListen(_, let error):
             error == .accessDenied || error == .notPermitted ? 77 : 73
+        case .unfitSocket: 78
         case .noResources: 70
         }
     }
@@ -62,7 +70,10 @@ public enum EdgeServerError: Error, Sendable {
     public var message: String {
         switch self {
         case .cannotListen(let address, let error):
-            "cannot listen on \(address): \(error); free the address or change http.listen"
+            "cannot listen on \(address.address): \(error); free the address or change "
+                + address.kind.key
+        case .unfitSocket(let name, let reason):
+            "the socket passed as '\(name)' does not fit: \(reason)"
         case .noResources(let error): "cannot start the event loops: \(error)"
         }
     }
@@ -79,10 +90,13 @@ public final class EdgeServer: Sendable {
     let store: RingLogStore
     private let counters: EdgeCounters
     let shared: LoopShared
-    /// Each loop's listening sockets, until its thread takes them over.
-    private let listeners: [[CInt]]
+    /// The listening sockets, until they are closed for good.
+    private let listening: Mutex<ListeningSockets?>
+    private let listenerSet: [ListeningSocket]
+    /// What an operator should know of the listening sockets.
+    public let notices: [String]
 
-    /// Binds every address, once for each loop.
+    /// Takes over the inherited sockets and binds every other address, once for each loop.
     ///
     /// - Parameters:
     ///   - options: Settings.
@@ -95,7 +109,7 @@ public final class EdgeServer: Sendable {
     ) throws(EdgeServerError) {
         precondition((1...Limits.loops).contains(options.workers))
         precondition(counters.loops >= options.workers)
-        precondition(options.listen.count <= Limits.listeners)
+        precondition(options.listen.count + options.listenTLS.count <= Limits.listeners)
         self.options = options
         self.store = store
         self.counters = counters
@@ -107,33 +121,16 @@ public final class EdgeServer: Sendable {
         } catch {
             throw .noResources(error)
         }
-        (listeners, ports) = try EdgeServer.bind(options)
-    }
-
-    private static func bind(
-        _ options: EdgeServerOptions
-    ) throws(EdgeServerError) -> (listeners: [[CInt]], ports: [UInt16]) {
-        var listeners: [[CInt]] = Array(repeating: [], count: options.workers)
-        var ports: [UInt16] = []
-        for wanted in options.listen {
-            var address = wanted
-            do throws(Errno) {
-                if address.port != 0 { try Socket.requireFree(address) }
-                for worker in 0..<options.workers {
-                    let socket = try Socket.listen(address, reusePort: true)
-                    Socket.setNoDelay(socket.rawValue)  // Accepted sockets inherit it.
-                    if worker == 0 {
-                        address.port = try Socket.localPort(socket.rawValue)
-                        ports.append(address.port)
-                    }
-                    listeners[worker].append(socket.release())
-                }
-            } catch {
-                for descriptor in listeners.joined() { Socket.close(descriptor) }
-                throw .cannotListen(address, error)
-            }
-        }
-        return (listeners, ports)
+        let wanted =
+            options.listen.map { ListenAddress($0, .http) }
+            + options.listenTLS.map { ListenAddress($0, .https) }
+        let sockets = try ListeningSockets(
+            wanted, inherited: options.inherited, loops: options.workers)
+        listenerSet = sockets.sockets
+        notices = sockets.notices
+        ports = sockets.ports
+        if sockets.outliveProcess { shared.leaveQueues() }
+        listening = Mutex(sockets)
     }
 
     /// Starts the loop threads.
@@ -154,7 +151,8 @@ public final class EdgeServer: Sendable {
             try loop.begin()
             loop.run()
         } catch {
-            // Without its epoll the loop cannot serve; its listeners close and others take over.
+            // Without its epoll the loop cannot serve; the other loops watch the same listeners.
+            shared.noteStart()
         }
         shared.noteEnd()
     }
@@ -172,7 +170,7 @@ public final class EdgeServer: Sendable {
             honoursGPC: options.honoursGPC, proxies: options.proxies)
         return EventLoop(
             settings: settings, shared: shared, counters: counters.block(worker),
-            epoll: try Epoll(), listeners: ListenerSet(descriptors: listeners[worker]),
+            epoll: try Epoll(), listeners: ListenerSet(sockets: listenerSet),
             appender: store.appender(worker: worker),
             idFloorMilliseconds: ring.idFloorMilliseconds, ringID: ring.ringID)
     }
@@ -201,11 +199,26 @@ public final class EdgeServer: Sendable {
     @discardableResult
     public func drain(withinMicroseconds limit: Int64 = 7_000_000) -> Bool {
         shared.beginDrain()
+        if !shared.leavesQueues { closeListeners() }
         let end = SystemClock.monotonicNanoseconds() / 1000 + limit
         while shared.endedLoops < options.workers {
             if SystemClock.monotonicNanoseconds() / 1000 >= end { return false }
             Thread.sleep(microseconds: 2000)
         }
         return true
+    }
+
+    /// Whether every listening socket stays open, with its queue, when this process ends.
+    public var listenersOutliveProcess: Bool { shared.leavesQueues }
+
+    /// Closes the listening sockets when every loop has taken in who waited at them.
+    private func closeListeners() {
+        let end = SystemClock.monotonicNanoseconds() / 1000 + Limits.queueMicroseconds
+        while shared.loopsWithoutListeners < options.workers,
+            SystemClock.monotonicNanoseconds() / 1000 < end
+        {
+            Thread.sleep(microseconds: 200)
+        }
+        listening.withLock { $0 = nil }
     }
 }

@@ -6,8 +6,8 @@ internal import Telemetry
 extension EventLoop {
     /// Accepts what waits at a listener.
     mutating func accept(_ position: Int) {
-        guard position < listeners.descriptors.count else { return }
-        let listener = listeners.descriptors[position]
+        guard position < listeners.sockets.count else { return }
+        let listener = listeners.sockets[position].descriptor
         for _ in 0..<Limits.acceptsPerTurn {
             var peer = PeerAddress()
             let descriptor = Socket.accept(listener, peer: &peer)

@@ -12,12 +12,14 @@ struct DrainState: BitwiseCopyable {
 }
 
 extension EventLoop {
-    /// Takes in who waits at the door, and closes it.
+    /// Takes in who waits at the door, unless it stays open for the next process, and leaves it.
     mutating func beginDrain() {
         drain.isDraining = true
         drain.startedAt = now
-        for position in listeners.descriptors.indices { accept(position) }
-        listeners.close()
+        if !shared.leavesQueues {
+            for position in listeners.sockets.indices { accept(position) }
+        }
+        leaveListeners()
     }
 
     /// Idle connections have a moment for a request that is under way; then they are closed, and

@@ -114,7 +114,7 @@ struct EventLoop: ~Copyable {
         try epoll.add(appender.durableEventDescriptor, .readable, data: LoopSignal.durable)
         try epoll.add(
             shared.wakeDescriptor(of: settings.number), .readable, data: LoopSignal.wake)
-        try watchListeners()
+        try startListening()
     }
 
     deinit {
@@ -156,7 +156,7 @@ struct EventLoop: ~Copyable {
         let boot = SystemClock.bootMicroseconds()
         if carried.isDue(boot: boot) {
             carried.correct(wall: SystemClock.wallMicroseconds(), boot: boot)
-            if listeners.isPaused { try? watchListeners() }
+            if listeners.isPaused { try? resumeListeners() }
         }
         clock.update(wallMicroseconds: carried.now(boot: boot))
         isAdmitted = shared.isAdmitted

@@ -1,10 +1,14 @@
-// A loop's listening sockets: watched, paused while no descriptor is left, closed in the end.
+// A loop's view of the listening sockets: watched by every loop, paused while no descriptor is left.
 internal import LinuxIO
 
-/// A loop's listening sockets and the descriptor it holds in reserve.
+/// The listening sockets as one loop watches them, and the descriptor it holds in reserve.
+///
+/// All loops watch all sockets (EPOLLEXCLUSIVE: one is woken for a connection). The loop whose share
+/// a socket is watches it first and so is woken first; when it is busy or silent, the kernel wakes
+/// another.
 struct ListenerSet: ~Copyable {
-    /// Raw descriptors; this set closes them.
-    private(set) var descriptors: [CInt]
+    /// Not owned; empty once the loop accepts no more.
+    private(set) var sockets: [ListeningSocket]
     /// Whether epoll watches them.
     var isWatched = false
     /// Taken off epoll for a moment, because the process has no descriptor left.
@@ -12,20 +16,16 @@ struct ListenerSet: ~Copyable {
     /// Given up to accept and close one connection when there is no other descriptor.
     private var reserve: CInt = -1
 
-    init(descriptors: [CInt]) {
-        self.descriptors = descriptors
+    init(sockets: [ListeningSocket]) {
+        self.sockets = sockets
         reserve = ListenerSet.openReserve()
     }
 
-    deinit {
-        for descriptor in descriptors { Socket.close(descriptor) }
-        if reserve >= 0 { Socket.close(reserve) }
-    }
+    deinit { if reserve >= 0 { Socket.close(reserve) } }
 
-    /// Closes the listening sockets.
-    mutating func close() {
-        for descriptor in descriptors { Socket.close(descriptor) }
-        descriptors = []
+    /// Forgets the sockets: this loop accepts no more.
+    mutating func leave() {
+        sockets = []
         isWatched = false
         isPaused = false
     }
@@ -54,22 +54,57 @@ struct ListenerSet: ~Copyable {
 }
 
 extension EventLoop {
-    /// Puts the listeners under epoll's watch.
-    mutating func watchListeners() throws(Errno) {
-        guard !listeners.isWatched else { return }
-        for (position, descriptor) in listeners.descriptors.enumerated() {
-            try epoll.add(
-                descriptor, .readable,
-                data: LoopSignal.firstListener + UInt64(truncatingIfNeeded: position))
+    /// Watches this loop's own share of the listeners, waits until the others watch theirs, and then
+    /// watches all.
+    ///
+    /// Who watches a socket first is woken first.
+    mutating func startListening() throws(Errno) {
+        try watchListeners(own: true)
+        shared.noteStart()
+        let end = SystemClock.monotonicNanoseconds() / 1000 + Limits.startMicroseconds
+        while shared.startedLoops < shared.loopCount,
+            SystemClock.monotonicNanoseconds() / 1000 < end
+        {
+            Thread.sleep(microseconds: 100)
         }
+        try watchListeners(own: false)
+        listeners.isWatched = true
+    }
+
+    /// Puts every listener under epoll's watch again.
+    mutating func resumeListeners() throws(Errno) {
+        guard !listeners.isWatched else { return }
+        try watchListeners(own: true)
+        try watchListeners(own: false)
         listeners.isWatched = true
         listeners.isPaused = false
     }
 
+    private mutating func watchListeners(own: Bool) throws(Errno) {
+        for (position, socket) in listeners.sockets.enumerated()
+        where (socket.share % shared.loopCount == settings.number) == own {
+            try epoll.add(
+                socket.descriptor, [.readable, .exclusive],
+                data: LoopSignal.firstListener + UInt64(truncatingIfNeeded: position))
+        }
+    }
+
+    /// Takes the listeners off epoll.
+    private mutating func unwatchListeners() {
+        for socket in listeners.sockets { try? epoll.remove(socket.descriptor) }
+        listeners.isWatched = false
+    }
+
     /// Takes the listeners off epoll until the clock's next second.
     mutating func pauseListeners() {
-        for descriptor in listeners.descriptors { try? epoll.remove(descriptor) }
-        listeners.isWatched = false
+        unwatchListeners()
         listeners.isPaused = true
+    }
+
+    /// Accepts no more.
+    mutating func leaveListeners() {
+        unwatchListeners()
+        listeners.leave()
+        shared.noteListenersLeft()
     }
 }

@@ -21,6 +21,9 @@ final class LoopShared: @unchecked Sendable {
     private let geo = Mutex<GeoDatabase?>(nil)
     private let geoChanges = Atomic<Int>(0)
     private let draining = Atomic<Bool>(false)
+    private let started = Atomic<Int>(0)
+    private let withoutListeners = Atomic<Int>(0)
+    private let leavingQueues = Atomic<Bool>(false)
     private let ended = Atomic<Int>(0)
     private let wakes: [WakeUp]
 
@@ -94,6 +97,27 @@ final class LoopShared: @unchecked Sendable {
         draining.store(true, ordering: .releasing)
         wakeAll()
     }
+
+    /// Notes that a loop watches its own share of the listeners, or never will.
+    func noteStart() { started.wrappingAdd(1, ordering: .releasing) }
+
+    /// Loops that watch their own share.
+    var startedLoops: Int { started.load(ordering: .acquiring) }
+
+    /// Leaves the listeners' queues to the next process: they stay open when this one ends.
+    func leaveQueues() { leavingQueues.store(true, ordering: .releasing) }
+
+    /// Whether the queues are the next process's.
+    var leavesQueues: Bool { leavingQueues.load(ordering: .acquiring) }
+
+    /// Notes that a loop accepts no more.
+    func noteListenersLeft() { withoutListeners.wrappingAdd(1, ordering: .releasing) }
+
+    /// Loops that accept no more.
+    var loopsWithoutListeners: Int { withoutListeners.load(ordering: .acquiring) }
+
+    /// How many loops there are.
+    var loopCount: Int { wakes.count }
 
     /// Notes that a loop has ended.
     func noteEnd() { ended.wrappingAdd(1, ordering: .releasing) }

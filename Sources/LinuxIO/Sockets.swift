@@ -133,11 +133,17 @@ public enum Socket {
     public static func listen(
         unix path: String, permissions: UInt32 = 0o660, backlog: Int32 = 128
     ) throws(Errno) -> FileDescriptor {
-        let type =
-            Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
-            | Int32(SOCK_NONBLOCK.rawValue)
-        let fd = FileDescriptor(owning: try retrying { socket(AF_UNIX, type, 0) })
-        try removeStale(path)
+        try listen(
+            unix: path, permissions: permissions, backlog: backlog,
+            type: CInt(SOCK_STREAM.rawValue))
+    }
+
+    static func listen(
+        unix path: String, permissions: UInt32, backlog: Int32, type: CInt
+    ) throws(Errno) -> FileDescriptor {
+        let flags = Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+        let fd = FileDescriptor(owning: try retrying { socket(AF_UNIX, type | flags, 0) })
+        try removeStale(path, type)
         let old = umask(0o777 & ~mode_t(permissions))
         defer { umask(old) }
         let bound = try withUnixAddress(path) { bind(fd.rawValue, $0, $1) }
@@ -147,14 +153,12 @@ public enum Socket {
     }
 
     /// Removes a socket file that nobody listens on any more.
-    private static func removeStale(_ path: String) throws(Errno) {
+    private static func removeStale(_ path: String, _ type: CInt) throws(Errno) {
         var value = stat()
         guard lstat(path, &value) == 0 else { return }
         guard value.st_mode & S_IFMT == S_IFSOCK else { throw .fileExists }
-        let type =
-            Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
-            | Int32(SOCK_NONBLOCK.rawValue)
-        let fd = FileDescriptor(owning: try retrying { socket(AF_UNIX, type, 0) })
+        let flags = Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+        let fd = FileDescriptor(owning: try retrying { socket(AF_UNIX, type | flags, 0) })
         let result = try withUnixAddress(path) { Glibc.connect(fd.rawValue, $0, $1) }
         // EAGAIN: its backlog is full, so somebody listens.
         let error = Errno.current
@@ -167,8 +171,15 @@ public enum Socket {
     public static func connect(unix path: String, timeoutSeconds: Int) throws(Errno)
         -> FileDescriptor
     {
-        let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
-        let fd = FileDescriptor(owning: try retrying { socket(AF_UNIX, type, 0) })
+        try connect(
+            unix: path, timeoutSeconds: timeoutSeconds, type: CInt(SOCK_STREAM.rawValue))
+    }
+
+    static func connect(
+        unix path: String, timeoutSeconds: Int, type: CInt
+    ) throws(Errno) -> FileDescriptor {
+        let flags = Int32(SOCK_CLOEXEC.rawValue)
+        let fd = FileDescriptor(owning: try retrying { socket(AF_UNIX, type | flags, 0) })
         try setTimeouts(fd.rawValue, seconds: timeoutSeconds)
         let result = try withUnixAddress(path) { Glibc.connect(fd.rawValue, $0, $1) }
         if result != 0 { throw .current }

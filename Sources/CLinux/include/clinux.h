@@ -53,6 +53,13 @@ int clinux_file_system(const char *path, int64_t *type, int64_t *available);
 void clinux_keep_memory_small(void);
 /// Gives the system back what the allocator holds and nobody uses.
 void clinux_return_memory(void);
+/// Sends one message and, when `descriptor` is not negative, a duplicate of it (SCM_RIGHTS).
+ssize_t clinux_send_descriptor(int fd, const void *bytes, size_t length, int descriptor);
+/// Receives one message and the descriptor that came with it (close-on-exec), or -1; a message that
+/// does not fit is EMSGSIZE.
+ssize_t clinux_receive_descriptor(int fd, void *bytes, size_t length, int *descriptor);
+/// Who made the connection at the other end of a Unix socket (SO_PEERCRED).
+int clinux_peer_credentials(int fd, uid_t *user, pid_t *process);
 /// The process's environment, terminated by NULL.
 char **clinux_environment(void);
 
