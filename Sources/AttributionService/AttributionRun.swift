@@ -149,20 +149,23 @@ struct Batch {
         )
     }
 
+    /// Leaves a sale pending, with its reason, for a later run.
+    private mutating func postpone(_ due: DueSale, _ reason: String, _ decision: String) {
+        var row = row(due, "pending", reason, decision)
+        row.dueAt = soon(due)
+        results.sales.rows.append(row)
+    }
+
     mutating func add(_ due: DueSale, _ verdict: Verdict, _ evidence: Evidence) {
         summary.taken += 1
         let decision = Attribution.explanation(of: verdict, due.sale, evidence)
         switch verdict {
         case .wait(let reason):
             summary.waiting += 1
-            var row = row(due, "pending", reason, decision)
-            row.dueAt = soon(due)
-            results.sales.rows.append(row)
+            postpone(due, reason, decision)
         case .hold(let reason):
             summary.held += 1
-            var row = row(due, "pending", reason, decision)
-            row.dueAt = soon(due)
-            results.sales.rows.append(row)
+            postpone(due, reason, decision)
         case .park(let reason):
             summary.parked += 1
             results.sales.rows.append(row(due, "pending", reason, decision))
@@ -225,9 +228,7 @@ struct Batch {
         switch verdict {
         case .wait(let reason):
             summary.waiting += 1
-            var row = row(due, "pending", reason, decision)
-            row.dueAt = soon(due)
-            results.sales.rows.append(row)
+            postpone(due, reason, decision)
         case .park(let reason):
             summary.parked += 1
             results.sales.rows.append(row(due, "pending", reason, decision))

@@ -58,7 +58,7 @@ struct DueSales {
             let verified = rows.bool(row, 11), let hasItems = rows.bool(row, 15),
             let event = ConversionEvent.named(eventWord, by: \.name),
             let reported = ConversionStatus.named(reportedWord, by: \.name),
-            let placeholder = Currency("EUR")
+            let standIn = Currency("EUR")
         else { return nil }
         var problem: String?
         let currency = Currency(currencyText)
@@ -74,7 +74,7 @@ struct DueSales {
         var sale = Sale(
             id: id, merchantID: merchant, event: event, reported: reported, isVerified: verified,
             orderID: order,
-            amount: Money(minorUnits: minor, currency: currency ?? placeholder),
+            amount: Money(minorUnits: minor, currency: currency ?? standIn),
             hasAmount: hasAmount && !rows.isNull(row, 7), eventTime: eventTime,
             receivedAt: createdAt)
         if let raw = rows.int64(row, 12) {
