@@ -100,7 +100,8 @@ public final class AttributionDaemon: Sendable {
             let connection = try Connection(
                 dsn: settings.dsn, applicationName: "attributiond",
                 connectTimeoutSeconds: ServiceLimits.connectSeconds,
-                statementTimeoutMilliseconds: statementMilliseconds)
+                statementTimeoutMilliseconds: statementMilliseconds,
+                lockTimeoutMilliseconds: ServiceLimits.lockMilliseconds, writes: true)
             board.update { $0.isConnected = true }
             let version = try SchemaRunner.version(connection)
             guard version >= SchemaRunner.latestVersion else {

@@ -10,6 +10,8 @@
 public enum ServiceLimits {
     /// The longest that a statement may run, in milliseconds.
     public static let statementMilliseconds = 30_000
+    /// Longest wait for a lock.
+    public static let lockMilliseconds = 10_000
     /// The longest that a statement of the upkeep may run, in milliseconds.
     public static let upkeepMilliseconds = 300_000
     /// Seconds for a connection to be made.

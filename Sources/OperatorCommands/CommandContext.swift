@@ -38,7 +38,8 @@ struct ConfigurationOptions: ParsableArguments {
         do throws(PostgresError) {
             return try Connection(
                 dsn: dsn, applicationName: "clickctl",
-                statementTimeoutMilliseconds: Limits.statementMilliseconds)
+                statementTimeoutMilliseconds: Limits.statementMilliseconds,
+                lockTimeoutMilliseconds: Limits.lockMilliseconds, writes: true)
         } catch {
             throw .database(error)
         }
@@ -46,6 +47,7 @@ struct ConfigurationOptions: ParsableArguments {
 
     private enum Limits {
         static let statementMilliseconds = 60_000
+        static let lockMilliseconds = 30_000
     }
 }
 

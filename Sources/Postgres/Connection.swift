@@ -33,17 +33,23 @@ public final class Connection {
     ///   - dsn: A libpq connection string or URI.
     ///   - connectTimeoutSeconds: For each address; at least 2, as libpq has it.
     ///   - statementTimeoutMilliseconds: 0 for none; then answers are waited for without limit.
+    ///   - lockTimeoutMilliseconds: 0 for none.
+    ///   - writes: Whether only a server that takes writes will do (`target_session_attrs`): of several
+    ///     hosts in the DSN the one that is the primary now. The DSN may ask for something else.
     /// - Throws: ``PostgresError`` with `connectionLost`; its message never holds the DSN or password.
     public init(
         dsn: String, applicationName: String, connectTimeoutSeconds: Int = 5,
-        statementTimeoutMilliseconds: Int = 0
+        statementTimeoutMilliseconds: Int = 0, lockTimeoutMilliseconds: Int = 0,
+        writes: Bool = false
     ) throws(PostgresError) {
         password = try Connection.password(in: dsn)
         self.statementTimeoutMilliseconds = max(0, statementTimeoutMilliseconds)
         // Later entries win: what stands before `dbname` is a default that the DSN may change.
         let options: [(String, String)] = [
             ("keepalives_idle", "10"), ("keepalives_interval", "5"), ("keepalives_count", "3"),
-            ("tcp_user_timeout", "20000"), ("fallback_application_name", applicationName),
+            ("tcp_user_timeout", "20000"),
+            ("target_session_attrs", writes ? "read-write" : "any"),
+            ("fallback_application_name", applicationName),
             ("connect_timeout", String(max(2, connectTimeoutSeconds))), ("dbname", dsn),
             ("keepalives", "1"), ("client_encoding", "UTF8"),
         ]
@@ -59,7 +65,8 @@ public final class Connection {
             try script(
                 """
                 SET timezone = 'UTC'; SET datestyle = 'ISO'; SET client_min_messages = 'warning';
-                SET statement_timeout = \(self.statementTimeoutMilliseconds)
+                SET statement_timeout = \(self.statementTimeoutMilliseconds);
+                SET lock_timeout = \(max(0, lockTimeoutMilliseconds))
                 """)
         } catch {
             close()

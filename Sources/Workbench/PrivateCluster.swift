@@ -58,8 +58,8 @@ public final class PrivateCluster: Sendable {
         var group: UInt32
     }
 
-    private var data: String { "\(directory)/data" }
-    private var log: String { "\(directory)/postgresql.log" }
+    var data: String { "\(directory)/data" }
+    var log: String { "\(directory)/postgresql.log" }
 
     /// A connection string for a database of the cluster.
     public func dsn(database: String? = nil) -> String {
@@ -85,7 +85,7 @@ public final class PrivateCluster: Sendable {
         return cluster
     }
 
-    private init(directory wanted: String, options: Options) throws(ClusterError) {
+    init(directory wanted: String, options: Options) throws(ClusterError) {
         self.options = options
         owner = CurrentProcess.userID == 0 ? try PrivateCluster.unprivilegedOwner() : nil
         let absolute =
@@ -140,6 +140,15 @@ public final class PrivateCluster: Sendable {
             try? FileSystem.removeTree(directory)
             try? FileSystem.removeTree(socketDirectory)
         }
+    }
+
+    /// Ends the server as its machine's death would: nothing more is written out.
+    public func crash() {
+        guard let state = running.withLock({ $0.take() }) else { return }
+        try? Signals.send(.kill, to: -state.watchdog.id)
+        state.watchdog.wait()
+        _ = run("pg_ctl", ["stop", "-m", "immediate", "-D", data, "-w"])
+        state.server.wait()
     }
 
     /// Runs SQL by psql, each statement on its own; throws when one is refused.
@@ -281,7 +290,7 @@ extension PrivateCluster {
     }
 
     /// Runs one of PostgreSQL's programs to its end; what it says goes to the cluster's log.
-    private func run(_ program: String, _ arguments: [String]) -> Int32 {
+    func run(_ program: String, _ arguments: [String]) -> Int32 {
         do {
             let command = ["\(Limits.binaries)/\(program)"] + arguments
             let environment = ["LC_ALL": "C", "PGCONNECT_TIMEOUT": "5"]

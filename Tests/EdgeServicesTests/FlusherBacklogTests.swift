@@ -7,22 +7,6 @@ import Tracking
 
 @Suite("Flusher in a backlog")
 struct FlusherBacklogTests {
-    private func makeLoop(
-        _ rings: [FakeRing], _ database: FakeDatabase, _ time: FakeTime, batchRows: Int = 10
-    ) -> FlusherLoop {
-        FlusherLoop(
-            rings: rings, database: database,
-            identity: NodeIdentity(
-                node: 0, spoolUUID: .zero, machine: "test", keyFingerprint: "k"),
-            options: FlusherOptions(
-                dsn: "", batchRows: batchRows, node: 0, keyFingerprint: "k", machine: "test"),
-            clock: time.clock, markClaimed: {})
-    }
-
-    private func lane(_ ring: FakeRing, _ stream: RecordStream) -> LaneID {
-        LaneID(ring: ring.ringID, ringUUID: ring.ringUUID, stream: stream)
-    }
-
     @Test("While the server is busy the next batch is read, and never more than that")
     func readsAhead() throws {
         let ring = FakeRing()

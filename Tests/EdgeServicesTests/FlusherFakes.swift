@@ -249,3 +249,20 @@ final class FakeTime {
         FlusherClock(wall: { self.wall }, monotonic: { self.monotonic })
     }
 }
+
+/// A loop over rings and a database in memory.
+func makeLoop(
+    _ rings: [any RecordRing], _ database: any FlushDatabase, _ time: FakeTime, batchRows: Int = 10
+) -> FlusherLoop {
+    FlusherLoop(
+        rings: rings, database: database,
+        identity: NodeIdentity(node: 0, spoolUUID: .zero, machine: "test", keyFingerprint: "k"),
+        options: FlusherOptions(
+            dsn: "", batchRows: batchRows, node: 0, keyFingerprint: "k", machine: "test"),
+        clock: time.clock, markClaimed: {})
+}
+
+/// The lane of a ring's stream.
+func lane(_ ring: any RecordRing, _ stream: RecordStream) -> LaneID {
+    LaneID(ring: ring.ringID, ringUUID: ring.ringUUID, stream: stream)
+}

@@ -7,22 +7,6 @@ import Workbench
 
 @Suite("Flusher rounds")
 struct FlusherLoopTests {
-    private func makeLoop(
-        _ rings: [FakeRing], _ database: FakeDatabase, _ time: FakeTime, batchRows: Int = 10
-    ) -> FlusherLoop {
-        FlusherLoop(
-            rings: rings, database: database,
-            identity: NodeIdentity(
-                node: 0, spoolUUID: .zero, machine: "test", keyFingerprint: "k"),
-            options: FlusherOptions(
-                dsn: "", batchRows: batchRows, node: 0, keyFingerprint: "k", machine: "test"),
-            clock: time.clock, markClaimed: {})
-    }
-
-    private func lane(_ ring: FakeRing, _ stream: RecordStream) -> LaneID {
-        LaneID(ring: ring.ringID, ringUUID: ring.ringUUID, stream: stream)
-    }
-
     @Test("Each stream goes to its own cursor, and both cursors reach the head")
     func streams() {
         let ring = FakeRing()

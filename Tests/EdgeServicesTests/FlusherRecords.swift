@@ -117,7 +117,7 @@ struct RealFlush {
     let loop: FlusherLoop
     let time: FakeTime
 
-    init(_ rings: [FakeRing], dsn: String, batchRows: Int = 20_000, node: UInt8 = 0) {
+    init(_ rings: [any RecordRing], dsn: String, batchRows: Int = 20_000, node: UInt8 = 0) {
         time = FakeTime()
         time.wall = SystemClock.wallMicroseconds()
         database = PostgresFlushDatabase(

@@ -38,12 +38,9 @@ final class PostgresFlushDatabase: FlushDatabase {
             let made = try Connection(
                 dsn: dsn, applicationName: "clickd flusher",
                 connectTimeoutSeconds: FlusherLimits.connectTimeoutSeconds,
-                statementTimeoutMilliseconds: FlusherLimits.statementTimeoutMilliseconds)
-            try made.script(
-                """
-                SET lock_timeout = \(FlusherLimits.lockTimeoutMilliseconds);
-                SET idle_in_transaction_session_timeout = 30000
-                """)
+                statementTimeoutMilliseconds: FlusherLimits.statementTimeoutMilliseconds,
+                lockTimeoutMilliseconds: FlusherLimits.lockTimeoutMilliseconds, writes: true)
+            try made.script("SET idle_in_transaction_session_timeout = 30000")
             connection = made
         } catch {
             throw FlushFailure(error)

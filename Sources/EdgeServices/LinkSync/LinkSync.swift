@@ -60,6 +60,7 @@ public final class LinkSync: Sendable {
         static let pageRows: Int32 = 10_000
         /// Milliseconds that one statement may take: the comparison reads every link.
         static let statementMilliseconds = 30_000
+        static let lockMilliseconds = 5_000
         /// Microseconds that a poll reaches back beyond the oldest open transaction.
         static let overlapMicroseconds: Int64 = 2_000_000
         /// Microseconds after which true but unchanged tables are published with their new age.

@@ -78,7 +78,8 @@ final class LinkSyncSession {
         if let connection, connection.isOpen { return connection }
         let fresh = try Connection(
             dsn: sync.options.dsn, applicationName: "clickd links",
-            statementTimeoutMilliseconds: LinkSync.Limits.statementMilliseconds)
+            statementTimeoutMilliseconds: LinkSync.Limits.statementMilliseconds,
+            lockTimeoutMilliseconds: LinkSync.Limits.lockMilliseconds)
         connection = fresh
         return fresh
     }
