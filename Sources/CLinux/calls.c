@@ -2,8 +2,10 @@
 #define _GNU_SOURCE
 #include "clinux.h"
 
+#include <linux/sockios.h>
 #include <malloc.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/un.h>
@@ -112,4 +114,15 @@ int clinux_peer_credentials(int fd, uid_t *user, pid_t *process) {
     *user = value.uid;
     *process = value.pid;
     return 0;
+}
+
+int clinux_unacknowledged(int fd) {
+    int count = 0;
+    return ioctl(fd, SIOCOUTQ, &count) == 0 ? count : -1;
+}
+
+int clinux_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64_t microseconds) {
+    struct timespec limit = {
+        .tv_sec = microseconds / 1000000, .tv_nsec = microseconds % 1000000 * 1000};
+    return epoll_pwait2(epoll, events, capacity, microseconds < 0 ? NULL : &limit, NULL);
 }

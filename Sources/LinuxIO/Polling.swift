@@ -107,4 +107,11 @@ public struct Epoll: ~Copyable, Sendable {
             descriptor.rawValue, list.storage, Int32(list.capacity), milliseconds)
         return count < 0 ? 0 : Int(count)
     }
+
+    /// The same with a limit finer than a millisecond.
+    public func wait(_ list: borrowing EventList, microseconds: Int64) -> Int {
+        let count = clinux_epoll_wait(
+            descriptor.rawValue, list.storage, Int32(list.capacity), microseconds)
+        return count < 0 ? 0 : Int(count)
+    }
 }

@@ -283,7 +283,7 @@ public enum Socket {
         }
     }
 
-    private static func setOption(_ fd: CInt, _ level: CInt, _ name: CInt, _ value: CInt)
+    static func setOption(_ fd: CInt, _ level: CInt, _ name: CInt, _ value: CInt)
         throws(Errno)
     {
         var copy = value

@@ -41,6 +41,10 @@ int clinux_openat(int directory, const char *path, int flags, mode_t mode);
 int clinux_fcntl_int(int fd, int command, int argument);
 /// Takes (or, with `type` F_UNLCK, gives back) an open-file-description lock on the whole file.
 int clinux_lock(int fd, short type);
+/// Bytes sent that the peer has not acknowledged (SIOCOUTQ), or -1; `ioctl` is variadic.
+int clinux_unacknowledged(int fd);
+/// `epoll_wait` with a limit in microseconds (epoll_pwait2).
+int clinux_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64_t microseconds);
 /// A name for the calling thread, cut to 15 bytes, as `top -H` and the benchmarks show it.
 int clinux_name_thread(const char *name);
 /// `getrandom` without flags.
