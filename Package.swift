@@ -20,8 +20,12 @@ func core(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: strict)
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-    .testTarget(name: name, dependencies: dependencies + ["LinuxIO"], swiftSettings: strict)
+func tests(
+    _ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []
+) -> Target {
+    .testTarget(
+        name: name, dependencies: dependencies + ["LinuxIO"], exclude: exclude,
+        swiftSettings: strict)
 }
 
 let package = Package(
@@ -118,7 +122,8 @@ let package = Package(
         tests("TrackingTests", ["Tracking"]),
         tests("EdgeCoreTests", ["EdgeCore", "Tracking", "TLS", "Workbench"]),
         tests("AttributionTests", ["Attribution", "Tracking", "Workbench"]),
-        tests("RingLogTests", ["RingLog", "Tracking", "Workbench"]),
+        tests(
+            "RingLogTests", ["RingLog", "CLinux", "Tracking", "Workbench"], exclude: ["Golden"]),
         tests("PostgresTests", ["Postgres", "Schema", "Tracking", "Workbench"]),
         tests(
             "AdapterTests",

@@ -54,7 +54,7 @@ struct Clickctl: CommandGroup {
             MigrateCommand.self, KeyCommand.self, MerchantCommand.self, InfluencerCommand.self,
             LinkCommand.self, CouponCommand.self, RuleCommand.self, StatsCommand.self,
             TopCommand.self, SaleCommand.self, CommissionCommand.self, LedgerCommand.self,
-            PartitionCommand.self, PostbackCommand.self, TokenCommand.self,
+            PartitionCommand.self, PostbackCommand.self, RingCommand.self, TokenCommand.self,
         ])
 }
 

@@ -44,13 +44,15 @@ public final class RingLogStore: Sendable {
     ) throws(RingLogError) {
         try self.init(
             node: node, workers: workers, ring: ring, spool: spool, files: KernelFiles(),
-            clock: SystemClock.wallMicroseconds, bootID: EntityID(MachineIdentity.bootID()) ?? .zero
-        )
+            clock: SystemClock.wallMicroseconds,
+            host: HostIdentity(
+                bootID: EntityID(MachineIdentity.bootID()) ?? .zero,
+                machine: MachineIdentity.machine()))
     }
 
     init(
         node: UInt8, workers: Int, ring: RingOptions, spool: SpoolOptions,
-        files: any SpoolFileSystem, clock: @escaping @Sendable () -> Int64, bootID: EntityID
+        files: any SpoolFileSystem, clock: @escaping @Sendable () -> Int64, host: HostIdentity
     ) throws(RingLogError) {
         do {
             wake = try SpoolerWake()
@@ -59,7 +61,7 @@ public final class RingLogStore: Sendable {
         }
         var opening = try StoreOpening(
             node: node, workers: workers, ring: ring, spool: spool, files: files, clock: clock,
-            bootID: bootID)
+            host: host)
         let opened = try opening.open(wake: wake)
         spoolUUID = opened.spoolUUID
         rings = opened.spooler.handles

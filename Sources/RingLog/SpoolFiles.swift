@@ -33,6 +33,9 @@ protocol SpoolFileSystem: Sendable {
 
 /// The kernel's files.
 struct KernelFiles: SpoolFileSystem {
+    /// Whether files are opened for reading alone, so that the kernel refuses every write.
+    var isReadOnly = false
+
     private final class File: SpoolFile {
         let descriptor: FileDescriptor
         init(_ descriptor: consuming FileDescriptor) { self.descriptor = descriptor }
@@ -50,7 +53,9 @@ struct KernelFiles: SpoolFileSystem {
     }
 
     func open(_ path: String, create: Bool) throws(Errno) -> any SpoolFile {
-        File(try FileDescriptor.open(path, create ? [.readWrite, .create, .truncate] : .readWrite))
+        if isReadOnly { return File(try FileDescriptor.open(path, .read)) }
+        return File(
+            try FileDescriptor.open(path, create ? [.readWrite, .create, .truncate] : .readWrite))
     }
     func list(_ path: String) throws(Errno) -> [String] { try FileSystem.list(path) }
     func rename(_ old: String, to new: String) throws(Errno) {

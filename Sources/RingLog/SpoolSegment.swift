@@ -62,6 +62,20 @@ struct SegmentHeader: Equatable, Sendable {
         return newest
     }
 
+    /// Both copies, nil for one that is not valid.
+    static func copies(
+        _ block: UnsafeRawBufferPointer
+    ) throws(VersionMismatch) -> [SegmentHeader?] {
+        guard block.count >= RingLogLimits.fileHeadBytes else { return [nil, nil] }
+        var copies: [SegmentHeader?] = []
+        for offset in [0, copyBytes] {
+            copies.append(
+                try decode(
+                    copy: UnsafeRawBufferPointer(rebasing: block[offset..<offset + copyBytes])))
+        }
+        return copies
+    }
+
     private static func decode(
         copy: UnsafeRawBufferPointer
     ) throws(VersionMismatch) -> SegmentHeader? {

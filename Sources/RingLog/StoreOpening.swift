@@ -13,6 +13,14 @@ struct OpenedStore {
     let isRingMemoryBacked: Bool
 }
 
+/// Who opens a store: passed in, so that a test can be another boot or another machine.
+struct HostIdentity: Sendable {
+    /// Of the running kernel.
+    var bootID: EntityID
+    /// The machine's own ID; at most 63 bytes of it count.
+    var machine: String
+}
+
 /// Opens ring and spool.
 struct StoreOpening {
     let node: UInt8
@@ -22,6 +30,7 @@ struct StoreOpening {
     let files: any SpoolFileSystem
     let clock: @Sendable () -> Int64
     let bootID: EntityID
+    private let machine: [UInt8]
 
     private var notices: [String] = []
     /// Ring files whose records are in the spool, to be removed once the identity says so.
@@ -30,13 +39,14 @@ struct StoreOpening {
 
     init(
         node: UInt8, workers: Int, ring: RingOptions, spool: SpoolOptions,
-        files: any SpoolFileSystem, clock: @escaping @Sendable () -> Int64, bootID: EntityID
+        files: any SpoolFileSystem, clock: @escaping @Sendable () -> Int64, host: HostIdentity
     ) throws(RingLogError) {
         self.node = node
         self.workers = workers
         self.files = files
         self.clock = clock
-        self.bootID = bootID
+        bootID = host.bootID
+        machine = Array(host.machine.utf8.prefix(63))
         var ring = ring
         var spool = spool
         ring.bytes = (ring.bytes + 4095) / 4096 * 4096
@@ -94,7 +104,7 @@ struct StoreOpening {
         next.epoch = epoch
         next.isCleanStop = false
         next.losses = losses
-        next.machine = Array(MachineIdentity.machine().utf8.prefix(63))
+        next.machine = machine
         for index in next.rings.indices {
             let live = found.first { !$0.isRetired && Int($0.ringID) % 32 == index }
             next.rings[index].ringUUID = live?.ringUUID ?? .zero
@@ -119,10 +129,10 @@ struct StoreOpening {
                 throw .foreignNode(
                     path: spool.directory, found: identity.node, expected: node)
             }
-            let machine = String(decoding: identity.machine, as: UTF8.self)
-            if machine != MachineIdentity.machine() {
+            if identity.machine != machine {
+                let other = String(decoding: identity.machine, as: UTF8.self)
                 notices.append(
-                    "\(spool.directory) was last used on another machine (\(machine)); "
+                    "\(spool.directory) was last used on another machine (\(other)); "
                         + "make sure that it is not a copy")
             }
             return (file, identity)
@@ -137,7 +147,7 @@ struct StoreOpening {
         let first = SpoolIdentity(
             spoolUUID: recovery.namedSpool?.spoolUUID ?? Self.randomUUID(), bootID: bootID,
             createdMicroseconds: now, node: node,
-            machine: Array(MachineIdentity.machine().utf8.prefix(63)))
+            machine: machine)
         let file = try IdentityFile(directory: spool.directory, files: files, first: first)
         return (file, first)
     }

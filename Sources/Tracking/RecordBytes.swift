@@ -8,6 +8,8 @@ public enum RecordKind: UInt8, CaseIterable, Sendable {
     case conversion = 2
     /// A refused conversion message for the intake log, ``RefusalRecord``.
     case refusal = 3
+    /// Clicks that a full ring did not take, ``DropRecord``.
+    case drop = 4
 
     /// The stream whose cursor advances over the record: `ingest_cursors.stream`.
     public var stream: RecordStream { self == .click ? .clicks : .conversions }
@@ -17,7 +19,7 @@ public enum RecordKind: UInt8, CaseIterable, Sendable {
 public enum RecordStream: Int16, CaseIterable, Sendable {
     /// Clicks.
     case clicks = 1
-    /// Conversions and refusals.
+    /// Conversions, refusals and drop notes.
     case conversions = 2
 }
 

@@ -41,7 +41,8 @@ final class SpoolDirectory {
                 directory: "\(root)/spool", segmentBytes: segmentBytes,
                 quotaBytes: segments * segmentBytes, syncMicroseconds: 100_000,
                 retainMicroseconds: retain),
-            files: KernelFiles(), clock: { [clock] in clock.microseconds }, bootID: bootID)
+            files: KernelFiles(), clock: { [clock] in clock.microseconds },
+            host: HostIdentity(bootID: bootID, machine: "test-machine"))
     }
 }
 

@@ -22,6 +22,7 @@ final class TestDirectories {
     let clock = TestClock()
     let disk = FaultyDisk()
     var bootID = EntityID(high: 1, low: 2)
+    var machine = "test-machine"
 
     init() {
         let name = Randomness.bytes(8).map { String($0, radix: 16) }.joined()
@@ -40,11 +41,20 @@ final class TestDirectories {
                 directory: spool, segmentBytes: segmentBytes,
                 quotaBytes: segments * segmentBytes, syncMicroseconds: 100_000,
                 retainMicroseconds: retain),
-            files: disk, clock: { [clock] in clock.microseconds }, bootID: bootID)
+            files: disk, clock: { [clock] in clock.microseconds },
+            host: HostIdentity(bootID: bootID, machine: machine))
     }
 
     func files(_ directory: String, _ suffix: String) throws -> [String] {
         try FileSystem.list(directory).filter { $0.hasSuffix(suffix) }.map { "\(directory)/\($0)" }
+    }
+
+    /// Writes bytes over a file's.
+    func overwrite(_ path: String, at offset: Int, with bytes: [UInt8]) throws {
+        let file = try FileDescriptor.open(path, .readWrite)
+        try bytes.withUnsafeBufferPointer { (bytes) throws(Errno) in
+            try file.writeAll(UnsafeRawBufferPointer(bytes), at: offset)
+        }
     }
 
     /// Flips one bit of a file.

@@ -12,6 +12,7 @@ extension PostgresFlushDatabase {
     ) throws(FlushFailure) -> FlushCount {
         var messages: [ConversionRecord] = []
         var refusals: [(sequence: UInt64, record: RefusalRecord)] = []
+        var drops: [(sequence: UInt64, record: DropRecord)] = []
         for record in records {
             switch RecordKind(rawValue: record.kind) {
             case .conversion:
@@ -24,6 +25,11 @@ extension PostgresFlushDatabase {
                     throw FlushFailure(.unreadableRecord)
                 }
                 refusals.append((record.sequence, refusal))
+            case .drop:
+                guard let drop = DropRecord(payload: record.payload) else {
+                    throw FlushFailure(.unreadableRecord)
+                }
+                drops.append((record.sequence, drop))
             case .click, nil: throw FlushFailure(.unreadableRecord)
             }
         }
@@ -32,8 +38,36 @@ extension PostgresFlushDatabase {
             try moveCursor(move, connection)
             if !messages.isEmpty { try settle(messages, connection) }
             try log(refusals, ring: move.lane.ring, connection)
+            try note(drops, of: move.lane, connection)
         }
-        return FlushCount(conversions: records.count)
+        return FlushCount(conversions: records.count - drops.count)
+    }
+
+    /// Clicks that never had a sequence are a gap of the click stream all the same: by time, under
+    /// the sequence of the note.
+    private func note(
+        _ drops: [(sequence: UInt64, record: DropRecord)], of lane: LaneID,
+        _ connection: Connection
+    ) throws(PostgresError) {
+        guard !drops.isEmpty else { return }
+        try connection.execute(
+            """
+            INSERT INTO ingest_gaps
+                (ring_id, ring_uuid, stream, first_seq, last_seq, from_time, to_time, cause)
+            SELECT $1, $2, $3, seq, seq, first_at, last_at,
+                'ring_full: ' || clicks || ' clicks dropped'
+            FROM unnest($4::bigint[], $5::bigint[], $6::timestamptz[], $7::timestamptz[])
+                AS note (seq, clicks, first_at, last_at)
+            ON CONFLICT DO NOTHING
+            """,
+            [
+                .int32(Int32(lane.ring)), .uuid(lane.ringUUID),
+                .int16(RecordStream.clicks.rawValue),
+                .int64Array(drops.map { Int64(clamping: $0.sequence) }),
+                .int64Array(drops.map { Int64(clamping: $0.record.count) }),
+                .timestampArray(drops.map { $0.record.firstAt }),
+                .timestampArray(drops.map { $0.record.lastAt }),
+            ])
     }
 
     private func makeSaleLeaves(_ messages: [ConversionRecord]) throws(FlushFailure) {
