@@ -10,7 +10,8 @@ struct CarriedClock: BitwiseCopyable {
     /// A difference that is a step, not drift.
     static let stepMicroseconds: Int64 = 1_000_000
 
-    private var offset: Int64
+    /// Wall time less the boot clock.
+    private(set) var offset: Int64
     private var nextCheck: Int64
     /// Steps of the wall clock seen so far.
     private(set) var steps = 0

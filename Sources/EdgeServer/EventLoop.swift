@@ -104,6 +104,7 @@ struct EventLoop: ~Copyable {
         receiveSlab = .allocate(byteCount: Limits.receiveBytes, alignment: 64)
         sendSlab = .allocate(byteCount: Limits.sendBytes, alignment: 64)
         self.appender = appender
+        self.appender.noteClock(offset: carried.offset)
         self.listeners = listeners
     }
 
@@ -156,6 +157,10 @@ struct EventLoop: ~Copyable {
         let boot = SystemClock.bootMicroseconds()
         if carried.isDue(boot: boot) {
             carried.correct(wall: SystemClock.wallMicroseconds(), boot: boot)
+            appender.noteClock(offset: carried.offset)
+            // Idle too: the lease reaches beyond the clock, so that the watermark may follow it.
+            appender.noteLatestIdentity(
+                milliseconds: max(engine.latestMilliseconds, carried.now(boot: boot) / 1000))
             if listeners.isPaused { try? resumeListeners() }
         }
         clock.update(wallMicroseconds: carried.now(boot: boot))

@@ -149,6 +149,14 @@ public struct RingAppender: ~Copyable {
         identityCell.store(UInt64(bitPattern: milliseconds))
     }
 
+    /// Tells the flusher's watermark by which clock the loop stamps what it appends.
+    ///
+    /// - Parameter offset: Its wall time less the boot clock, in microseconds; it may change by less
+    ///   than a second in a second.
+    public func noteClock(offset: Int64) {
+        handle.cells.clockOffset.publish(UInt64(bitPattern: offset))
+    }
+
     /// The ring that is appended to.
     public var ring: RingHandle { handle }
 }

@@ -97,6 +97,12 @@ public final class RingHandle: Sendable {
         cell(stream).publish(min(sequence, durableSequence))
     }
 
+    /// The event loop's wall time less the boot clock, in microseconds; nil before it has told.
+    public var clockOffset: Int64? {
+        let value = Int64(bitPattern: cells.clockOffset.acquire())
+        return value == 0 ? nil : value
+    }
+
     /// The smaller of the streams' flushed sequences.
     public var flushedSequence: UInt64 {
         min(cells.flushedClicks.acquire(), cells.flushedConversions.acquire())

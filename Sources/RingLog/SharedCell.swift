@@ -42,10 +42,12 @@ final class SharedCells: @unchecked Sendable {
     let syncWanted: SharedCell
     /// The latest identity's milliseconds, as the event loop reports them.
     let latestIdentity: SharedCell
+    /// The event loop's wall time less the boot clock, in microseconds; 0 before it has told.
+    let clockOffset: SharedCell
 
     init() {
-        memory = .allocate(byteCount: 8 * 64, alignment: 64)
-        memory.initializeMemory(as: UInt64.self, repeating: 0, count: 64)
+        memory = .allocate(byteCount: 9 * 64, alignment: 64)
+        memory.initializeMemory(as: UInt64.self, repeating: 0, count: 72)
         spooled = SharedCell(memory)
         durable = SharedCell(memory + 64)
         flushedClicks = SharedCell(memory + 128)
@@ -54,6 +56,7 @@ final class SharedCells: @unchecked Sendable {
         durabilityLost = SharedCell(memory + 320)
         syncWanted = SharedCell(memory + 384)
         latestIdentity = SharedCell(memory + 448)
+        clockOffset = SharedCell(memory + 512)
     }
 
     deinit { memory.deallocate() }

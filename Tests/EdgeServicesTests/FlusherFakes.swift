@@ -15,6 +15,8 @@ final class FakeRing: RecordRing {
     let ringUUID: EntityID
     var epoch: UInt64 = 1
     var isRetired = false
+    var clockOffset: Int64?
+    var leaseMicroseconds: Int64?
     var recoveredLosses: [LostRecords] = []
     var entries: [Entry] = []
     var missing: Set<UInt64> = []
@@ -246,7 +248,8 @@ final class FakeTime {
     }
 
     var clock: FlusherClock {
-        FlusherClock(wall: { self.wall }, monotonic: { self.monotonic })
+        FlusherClock(
+            wall: { self.wall }, boot: { self.monotonic }, monotonic: { self.monotonic })
     }
 }
 

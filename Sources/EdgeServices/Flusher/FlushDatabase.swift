@@ -150,6 +150,9 @@ protocol FlushDatabase: AnyObject {
     /// Retires the cursors of rings that had these numbers before, with a gap for what they lost.
     func retireOthers(_ lanes: [LaneID]) throws(FlushFailure)
     /// Reads one cursor; nil when it has no row.
+    ///
+    /// Not before a lost connection's transaction has ended, and what it tells survives the server's
+    /// death. The same goes for ``claimCursors(_:)``.
     func readCursor(_ lane: LaneID) throws(FlushFailure) -> CursorState?
     /// Writes records and moves the cursor in one transaction; calls `meanwhile` now and then while
     /// the server is busy with them.

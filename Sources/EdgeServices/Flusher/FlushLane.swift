@@ -236,7 +236,14 @@ final class FlushLane {
     // MARK: - Idle
 
     /// Reads clock and head for the watermark.
-    func observe(clock: Timestamp) { watermark.observe(time: clock, head: ring.headSequence) }
+    ///
+    /// The time is the loop's own, which stamps the records and is drawn slowly after a wall clock that
+    /// has stepped; never beyond the lease, above which a restarted loop begins.
+    func observe(wall: Int64, boot: Int64) {
+        let stamping = ring.clockOffset.map { boot + $0 } ?? wall  // Clock readings: no overflow.
+        let time = Timestamp(microseconds: min(stamping, ring.leaseMicroseconds ?? stamping))
+        watermark.observe(time: time, head: ring.headSequence)
+    }
 
     /// The move over what holds no record of this stream; nil while records wait.
     var idleMove: CursorMove? {

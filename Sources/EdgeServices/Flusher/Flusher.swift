@@ -167,7 +167,7 @@ public final class Flusher: Sendable {
         let loop = FlusherLoop(
             rings: store.rings.map { SpoolRing($0) },
             database: PostgresFlushDatabase(dsn: options.dsn, node: options.node, key: key),
-            identity: identity, options: options, clock: Flusher.carriedClock(),
+            identity: identity, options: options, clock: .system,
             markClaimed: { [store] in
                 // A claim that cannot be noted is made again at the next start.
                 if !store.isClaimed { try? store.markClaimed() }
@@ -225,16 +225,13 @@ public final class Flusher: Sendable {
             shared.tickets.removeAll { ticket in settled.contains { $0 === ticket } }
         }
     }
+}
 
-    /// The wall clock as of the start, carried on without steps, or the wall clock if that is
-    /// behind: whichever clock stamps the clicks, this one is not ahead of it.
-    private static func carriedClock() -> FlusherClock {
-        let wall = SystemClock.wallMicroseconds()
-        let boot = SystemClock.bootMicroseconds()
-        return FlusherClock(
-            wall: {
-                min(SystemClock.wallMicroseconds(), wall + SystemClock.bootMicroseconds() - boot)
-            },
+extension FlusherClock {
+    /// The kernel's clocks.
+    static var system: FlusherClock {
+        FlusherClock(
+            wall: SystemClock.wallMicroseconds, boot: SystemClock.bootMicroseconds,
             monotonic: { SystemClock.monotonicNanoseconds() / 1000 })
     }
 }

@@ -4,8 +4,10 @@ internal import Tracking
 
 /// The clocks of the flusher, passed in.
 struct FlusherClock {
-    /// The wall clock in microseconds, never ahead of the one that stamps clicks.
+    /// The wall clock in microseconds, which may step.
     var wall: () -> Int64
+    /// Microseconds since boot, by which the loops carry their wall time on.
+    var boot: () -> Int64
     /// Microseconds that never step.
     var monotonic: () -> Int64
 }
@@ -31,6 +33,8 @@ final class FlusherLoop {
     private var partitionDay: Day?
     private var batchesSinceSummary = 0
     private var gaps: [IngestGap] = []
+    /// What has been recorded: a failover may take it back, so each new connection is told again.
+    private var recordedGaps: [IngestGap] = []
 
     /// A loop over rings; nothing happens before ``round(atOnce:)``.
     init(
@@ -60,10 +64,10 @@ final class FlusherLoop {
     /// - Returns: Whether a full batch was written, so that the next round should follow at once.
     func round(atOnce: Bool) -> Bool {
         let now = clock.monotonic()
-        let wall = Timestamp(microseconds: clock.wall())
+        let wall = Timestamp(microseconds: stampingClock())
         if !status.isConnected, now >= nextConnect { connect(wall: wall) }
         for lane in lanes {
-            lane.observe(clock: wall)
+            lane.observe(wall: clock.wall(), boot: clock.boot())
             lane.gather(now: now)
             note(lane.takeLosses(), in: lane.id)
         }
@@ -98,6 +102,15 @@ final class FlusherLoop {
         status.isConnected = false
     }
 
+    /// The time by which the latest clicks are stamped: no step of the wall clock makes leaves for
+    /// days that no click will see.
+    private func stampingClock() -> Int64 {
+        let boot = clock.boot()
+        return lanes.compactMap { $0.ring.isRetired ? nil : $0.ring.clockOffset }.max().map {
+            boot + $0  // Clock readings, far from overflow.
+        } ?? clock.wall()
+    }
+
     // MARK: - Connection
 
     private func connect(wall: Timestamp) {
@@ -123,6 +136,7 @@ final class FlusherLoop {
         } catch {
             return away(error)
         }
+        gaps.append(contentsOf: recordedGaps.filter { !gaps.contains($0) })
         status.isConnected = true
         status.lastError = ""
         backOff = FlusherLimits.firstBackOffMicroseconds
@@ -321,6 +335,12 @@ final class FlusherLoop {
         guard !gaps.isEmpty, status.isConnected else { return }
         do {
             try database.record(gaps)
+            for gap in gaps
+            where recordedGaps.count < FlusherLimits.maximumPendingGaps
+                && !recordedGaps.contains(gap)
+            {
+                recordedGaps.append(gap)
+            }
             gaps.removeAll()
             gapsRecorded()
         } catch {

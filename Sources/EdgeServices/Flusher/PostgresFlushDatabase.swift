@@ -179,7 +179,8 @@ final class PostgresFlushDatabase: FlushDatabase {
         let streams = Parameter.int16Array(lanes.map { $0.lane.stream.rawValue })
         let identities = Parameter.uuidArray(lanes.map { $0.lane.ringUUID })
         let epochs = Parameter.int64Array(lanes.map { Int64(clamping: $0.epoch) })
-        try transaction { connection throws(PostgresError) in
+        // Read by the same locking, durable update as in readCursor.
+        return try transaction { connection throws(PostgresError) in
             try connection.execute(
                 """
                 INSERT INTO ingest_cursors (ring_id, stream, ring_uuid, epoch, next_seq)
@@ -188,22 +189,28 @@ final class PostgresFlushDatabase: FlushDatabase {
                     AS mine (ring, stream, identity, epoch)
                 ORDER BY ring, stream ON CONFLICT (ring_id, stream, ring_uuid) DO NOTHING
                 """, [rings, streams, identities, epochs])
-            try connection.execute(
+            let found = try connection.query(
                 """
                 UPDATE ingest_cursors AS held
-                SET epoch = mine.epoch, retired_at = NULL, updated_at = now()
+                SET epoch = greatest(held.epoch, mine.epoch), updated_at = now(),
+                    retired_at = CASE WHEN held.epoch >= mine.epoch THEN held.retired_at END
                 FROM unnest($1::int[], $2::smallint[], $3::uuid[], $4::bigint[])
-                    AS mine (ring, stream, identity, epoch)
+                    WITH ORDINALITY AS mine (ring, stream, identity, epoch, place)
                 WHERE held.ring_id = mine.ring AND held.stream = mine.stream
-                    AND held.ring_uuid = mine.identity AND held.epoch < mine.epoch
+                    AND held.ring_uuid = mine.identity
+                RETURNING mine.place, held.next_seq, held.epoch
                 """, [rings, streams, identities, epochs])
+            var states: [Int64: CursorState] = [:]
+            for row in 0..<found.count {
+                guard let place = found.int64(row, 0), let next = found.int64(row, 1),
+                    let epoch = found.int64(row, 2)
+                else { continue }
+                states[place] = CursorState(
+                    nextSequence: UInt64(clamping: next), epoch: UInt64(clamping: epoch))
+            }
+            // As long as all are there; the caller counts.
+            return (1...max(1, lanes.count)).compactMap { states[Int64($0)] }
         }
-        var states: [CursorState] = []
-        for lane in lanes {
-            guard let state = try readCursor(lane.lane) else { break }
-            states.append(state)
-        }
-        return states
     }
 
     func retireOthers(_ lanes: [LaneID]) throws(FlushFailure) {
@@ -236,12 +243,17 @@ final class PostgresFlushDatabase: FlushDatabase {
 
     // MARK: - Cursors
 
+    /// Reads a cursor by updating its row.
+    ///
+    /// So it waits for a transaction of a lost connection that the server has not ended yet, and its
+    /// commit, which waits for the disk, makes durable whatever the cursor tells: a plain SELECT does
+    /// neither.
     func readCursor(_ lane: LaneID) throws(FlushFailure) -> CursorState? {
-        try call { connection throws(PostgresError) in
+        try transaction { connection throws(PostgresError) in
             let found = try connection.query(
                 """
-                SELECT next_seq, epoch FROM ingest_cursors
-                WHERE ring_id = $1 AND stream = $2 AND ring_uuid = $3
+                UPDATE ingest_cursors SET updated_at = now()
+                WHERE ring_id = $1 AND stream = $2 AND ring_uuid = $3 RETURNING next_seq, epoch
                 """,
                 [.int32(Int32(lane.ring)), .int16(lane.stream.rawValue), .uuid(lane.ringUUID)])
             guard found.count == 1, let next = found.int64(0, 0), let epoch = found.int64(0, 1)

@@ -40,6 +40,11 @@ protocol RecordRing: AnyObject {
     var isRetired: Bool { get }
     /// The last sequence that was written.
     var headSequence: UInt64 { get }
+    /// The wall time by which its records are stamped, less the boot clock, in microseconds; nil while
+    /// no loop has told.
+    var clockOffset: Int64? { get }
+    /// No record of a later opening is stamped before this, in microseconds; nil for no bound.
+    var leaseMicroseconds: Int64? { get }
     /// Losses that recovery found.
     var recoveredLosses: [LostRecords] { get }
     /// A reader from a sequence on.
