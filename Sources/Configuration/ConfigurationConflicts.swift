@@ -27,6 +27,12 @@ extension ConfigurationLoader {
                 "limits.buffered_bytes: less than one request of limits.header_bytes and "
                     + "limits.body_bytes")
         }
+        if configuration.proxy.header != .none && configuration.proxy.trusted.isEmpty {
+            reader.reportConflict(
+                ["proxy.protocol", "proxy.trusted"],
+                "proxy.protocol: \(configuration.proxy.header.rawValue), but proxy.trusted is empty, "
+                    + "so nobody could connect (allowed: none, or the proxies in proxy.trusted)")
+        }
         checkUnsupported(configuration, &reader)
     }
 
@@ -84,12 +90,6 @@ extension ConfigurationLoader {
                 ["https.listen"],
                 "https.listen: arrives with TLS support, which this release does not have "
                     + "(allowed: [])")
-        }
-        if configuration.proxy.header != .none {
-            reader.reportConflict(
-                ["proxy.protocol"],
-                "proxy.protocol: the PROXY protocol is not supported by this release "
-                    + "(allowed: none)")
         }
     }
 }

@@ -125,10 +125,6 @@ public final class Daemon: Sendable {
             throw StartError(
                 78, "https.listen: this release serves plain HTTP only; leave it empty")
         }
-        if configuration.proxy.header != .none {
-            throw StartError(
-                78, "proxy.protocol: this release knows none; put an HTTP proxy before it")
-        }
     }
 
     /// Starts the threads, binds, serves, and drains.
@@ -223,6 +219,12 @@ public final class Daemon: Sendable {
             verifyKeys: keys.verifyKeys, limits: limits, privacy: privacy,
             honoursGPC: configuration.privacy.honourGPC)
         options.proxies = TrustedProxies(configuration.proxy.trusted)
+        options.proxyHeader =
+            switch configuration.proxy.header {
+            case .none: nil
+            case .v1: .v1
+            case .v2: .v2
+            }
         return options
     }
 

@@ -35,6 +35,10 @@ struct Connection: BitwiseCopyable {
     var lingers = false
     /// The peer is a trusted proxy, so its address counts for no limit.
     var isProxy = false
+    /// A PROXY header has to come before anything else.
+    var awaitsProxyHeader = false
+    /// `100 Continue` was written for the body that is awaited.
+    var hasContinued = false
     /// Whether epoll knows the descriptor.
     var isWatched = false
     var inputClass = BlockClass.small
@@ -62,6 +66,8 @@ struct Connection: BitwiseCopyable {
     var parkedSequence: UInt64 = 0
     /// The state of a chunked body.
     var chunks = ChunkedDecoder()
+    /// The client as far as addresses of connections tell: the socket's peer, or the address that a
+    /// PROXY header gave.
     var peer = PeerAddress()
 
     @inline(__always) var ownsBuffer: Bool { input != nil || output != nil }

@@ -30,6 +30,11 @@ public struct EdgeServerOptions: Sendable {
     public var honoursGPC: Bool
     /// Which peers are believed about their client's address.
     public var proxies = TrustedProxies([])
+    /// The PROXY header that every connection must begin with, if any; only ``proxies`` may connect
+    /// then.
+    public var proxyHeader: ProxyVersion?
+    /// How fast one address may go.
+    public var rates = ClientRates()
 
     /// Options with the contract's defaults.
     public init(
@@ -117,7 +122,7 @@ public final class EdgeServer: Sendable {
         do throws(Errno) {
             shared = try LoopShared(
                 loops: options.workers, directory: directory, limits: options.limits,
-                isAdmitted: isClaimed)
+                rates: options.rates, isAdmitted: isClaimed)
         } catch {
             throw .noResources(error)
         }
@@ -167,7 +172,8 @@ public final class EdgeServer: Sendable {
             number: worker, limits: limits, slabCapacity: max(limits.connections, 1),
             budgetBytes: limits.bufferedBytes / options.workers, clickKey: options.clickKey,
             verifyKeys: options.verifyKeys, privacy: options.privacy,
-            honoursGPC: options.honoursGPC, proxies: options.proxies)
+            honoursGPC: options.honoursGPC, proxies: options.proxies,
+            proxyHeader: options.proxyHeader)
         return EventLoop(
             settings: settings, shared: shared, counters: counters.block(worker),
             epoll: try Epoll(), listeners: ListenerSet(sockets: listenerSet),

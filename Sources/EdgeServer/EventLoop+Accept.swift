@@ -29,6 +29,11 @@ extension EventLoop {
     private mutating func admit(_ descriptor: CInt, _ peer: PeerAddress) {
         // A proxy's connections are many clients': only the process's limit is for them.
         let isProxy = !settings.proxies.isEmpty && settings.proxies.contains(peer)
+        if settings.proxyHeader != nil, !isProxy {
+            // Without a trusted proxy's header nobody can say who this is; HTTP would be a guess.
+            counters.add(.connectionsRefused, 1)
+            return Socket.close(descriptor)
+        }
         guard shared.enter(peer, countingAddress: !isProxy) else {
             return refuseConnection(descriptor)
         }
@@ -38,6 +43,7 @@ extension EventLoop {
         }
         counters.add(.connectionsAccepted, 1)
         slab[index].pointee.isProxy = isProxy
+        slab[index].pointee.awaitsProxyHeader = settings.proxyHeader != nil
         slab[index].pointee.deadline = now + limits.headerTimeoutMicroseconds
         receive(index)
     }

@@ -14,9 +14,14 @@ extension EventLoop {
     }
 
     /// An answer of a status alone.
-    func writeStatus(_ status: UInt16, closing: Bool, at offset: Int) -> Int {
-        let options = ResponseOptions(
-            cacheControl: "no-store", retryAfterSeconds: status == 503 || status == 429 ? 1 : 0)
+    func writeStatus(
+        _ status: UInt16, closing: Bool, at offset: Int, retryAfter: UInt16 = 0
+    ) -> Int {
+        // RFC 9110, 15.5.6: 405 names what is allowed; only CONNECT comes here.
+        var options = ResponseOptions(
+            cacheControl: "no-store", allow: status == 405 ? AllowedMethods.any.header : "",
+            retryAfterSeconds: status == 503 ? 1 : retryAfter)
+        options.isOldRequest = !closing && head.minorVersion == 0
         return FixedResponse.write(
             status: status, options: options, closing: closing, clock: clock,
             to: sendRoom(at: offset))
@@ -54,15 +59,17 @@ extension EventLoop {
             options.allow = allow.header
         case .wellKnown, .notFound, .redirect, .pixel, .postback, .conversions: break
         }
+        options.isOldRequest = head.minorVersion == 0
         return FixedResponse.write(
             status: status, text: text, options: options, closing: !head.keepAlive,
             omittingBody: head.method == .head, clock: clock, to: sendRoom(at: pendingOutput))
     }
 
     private func writeSnippet() -> Int {
-        let options = ResponseOptions(
+        var options = ResponseOptions(
             contentType: "text/javascript; charset=utf-8", cacheControl: "public, max-age=3600",
             extraLines: "X-Content-Type-Options: nosniff\r\n")
+        options.isOldRequest = head.minorVersion == 0
         return MerchantSnippet.script.withUnsafeBytes { script in
             FixedResponse.write(
                 status: 200, body: script, options: options, closing: !head.keepAlive,
@@ -140,7 +147,7 @@ extension EventLoop {
     }
 
     /// The answer when nothing can be recorded: the pixel's image all the same, else 503.
-    private mutating func answerUnrecorded(_ isPixel: Bool) -> UInt64 {
+    mutating func answerUnrecorded(_ isPixel: Bool) -> UInt64 {
         if isPixel {
             write(ConversionResponses.pixel, status: 200, isGIF: true, retryAfter: 0)
         } else {
@@ -152,9 +159,10 @@ extension EventLoop {
     private mutating func write(
         _ body: [UInt8], status: UInt16, isGIF: Bool, retryAfter: UInt16
     ) {
-        let options = ResponseOptions(
+        var options = ResponseOptions(
             contentType: isGIF ? "image/gif" : "application/json", cacheControl: "no-store",
             retryAfterSeconds: retryAfter)
+        options.isOldRequest = head.minorVersion == 0
         pendingOutput = body.withUnsafeBytes { content in
             FixedResponse.write(
                 status: status, body: content, options: options, closing: !head.keepAlive,

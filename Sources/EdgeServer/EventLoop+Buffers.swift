@@ -35,10 +35,38 @@ extension EventLoop {
         return true
     }
 
+    /// Where the block of a connection in phase head keeps what is parsed of it: its last bytes.
+    private func progressOffset(_ index: Int) -> Int {
+        let stride = MemoryLayout<HeadProgress>.stride
+        return (pool.bytes(slab[index].pointee.inputClass) - stride) & ~15
+    }
+
+    /// The progress of the head at the start of `rest`; nil when this is its first attempt.
+    @inline(__always)
+    func headProgress(
+        _ index: Int, _ rest: UnsafeMutableRawBufferPointer
+    ) -> UnsafeMutablePointer<HeadProgress>? {
+        let connection = slab[index]
+        guard connection.pointee.phase == .head, let input = connection.pointee.input,
+            input == rest.baseAddress
+        else { return nil }
+        return (input + progressOffset(index)).assumingMemoryBound(to: HeadProgress.self)
+    }
+
+    /// Prepares for the second attempt at a head, which has just been kept.
+    func beginHeadProgress(_ index: Int) {
+        guard let input = slab[index].pointee.input else { return }
+        // An unfinished head is shorter than the limit, and a block longer by more than this.
+        assert(Int(slab[index].pointee.inputCount) <= progressOffset(index))
+        (input + progressOffset(index)).initializeMemory(
+            as: HeadProgress.self, to: HeadProgress())
+    }
+
     /// Bytes that the next recv may add to a connection's block.
     func inputRoom(_ index: Int) -> Int {
         let connection = slab[index].pointee
         let filled = Int(connection.inputCount)
+        if connection.phase == .head { return max(progressOffset(index) - filled, 1) }
         let room = pool.bytes(connection.inputClass) - filled
         guard connection.phase == .body, connection.bodyTotal >= 0 else { return room }
         return min(room, Int(connection.headBytes) + Int(connection.bodyTotal) - filled)

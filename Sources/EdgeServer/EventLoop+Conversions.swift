@@ -16,6 +16,7 @@ extension EventLoop {
         let takesBody = head.method == .post
         if head.hasBody, !takesBody { head.keepAlive = false }
         if takesBody, head.contentLength > limits.bodyBytes { return refuse(index, 413) }
+        if let answered = limit(index, route, UnsafeRawBufferPointer(rest)) { return answered }
         let length = takesBody ? max(head.contentLength, 0) : 0
         if takesBody, head.isChunked || rest.count - head.headBytes < length {
             return collect(index, rest)
@@ -35,6 +36,30 @@ extension EventLoop {
         return .waiting
     }
 
+    /// Answers a message whose address sends too many, before a byte of its body is asked for; nil
+    /// when it may be judged.
+    ///
+    /// A pixel is answered with its image whatever becomes of it (contract, 4); it is not recorded.
+    private mutating func limit(
+        _ index: Int, _ route: Route, _ bytes: UnsafeRawBufferPointer
+    ) -> ServeStep? {
+        // One that waits for its body was counted when its head came.
+        guard head.method != .head, !slab[index].pointee.hasContinued else { return nil }
+        let peer = client(index, bytes)
+        guard settings.proxies.isLimited(peer, head),
+            let retryAfter = overRate(conversionRates, peer)
+        else { return nil }
+        if head.hasBody { head.keepAlive = false }
+        if route == .pixel {
+            counters.add(.requestsLimited, 1)
+            _ = answerUnrecorded(true)
+        } else {
+            pendingOutput += writeLimited(retryAfter)
+        }
+        if !head.keepAlive { slab[index].pointee.closesAfterOutput = true }
+        return head.hasBody ? .last : .consumed(head.headBytes)
+    }
+
     /// Begins to collect a body.
     private mutating func collect(
         _ index: Int, _ rest: UnsafeMutableRawBufferPointer
@@ -49,7 +74,11 @@ extension EventLoop {
         connection.pointee.chunks = ChunkedDecoder()
         connection.pointee.deadline = now + limits.headerTimeoutMicroseconds
         if received == 0 {
-            if head.expectsContinue { pendingOutput += writeContinue(at: pendingOutput) }
+            if head.expectsContinue, !connection.pointee.hasContinued {
+                // Once: where the client does not take it now, this request comes here again.
+                connection.pointee.hasContinued = true
+                pendingOutput += writeContinue(at: pendingOutput)
+            }
             finish(index, lingers: false)
             return .waiting
         }
@@ -95,6 +124,7 @@ extension EventLoop {
         let connection = slab[index]
         guard let input = connection.pointee.input else { return close(index) }
         let headBytes = Int(connection.pointee.headBytes)
+        connection.pointee.hasContinued = false
         let bytes = UnsafeRawBufferPointer(start: input, count: headBytes)
         // Other requests have used the loop's head since; the same bytes parse the same way again.
         guard RequestParser.parse(bytes, limit: limits.headerBytes, into: &head) == .complete else {

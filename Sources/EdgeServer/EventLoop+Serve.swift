@@ -19,6 +19,11 @@ extension EventLoop {
     /// Reads once and serves what came.
     mutating func receive(_ index: Int) {
         let connection = slab[index]
+        if connection.pointee.awaitsProxyHeader, let version = settings.proxyHeader,
+            !receiveProxyHeader(index, version)
+        {
+            return
+        }
         let target: UnsafeMutableRawBufferPointer
         if let input = connection.pointee.input {
             let filled = Int(connection.pointee.inputCount)
@@ -90,7 +95,7 @@ extension EventLoop {
         _ index: Int, _ rest: UnsafeMutableRawBufferPointer
     ) -> ServeStep {
         let bytes = UnsafeRawBufferPointer(rest)
-        switch RequestParser.parse(bytes, limit: limits.headerBytes, into: &head) {
+        switch parseHead(index, rest) {
         case .needMore: return awaitHead(index, rest)
         case .refused(let status):
             counters.add(.requestsBadRequest, 1)
@@ -109,6 +114,19 @@ extension EventLoop {
         }
     }
 
+    /// Parses the head at the start of `rest`: where its last attempt ended, if there was one.
+    @inline(__always)
+    private mutating func parseHead(
+        _ index: Int, _ rest: UnsafeMutableRawBufferPointer
+    ) -> RequestParse {
+        let bytes = UnsafeRawBufferPointer(rest)
+        guard let progress = headProgress(index, rest) else {
+            return RequestParser.parse(bytes, limit: limits.headerBytes, into: &head)
+        }
+        return RequestParser.parse(
+            bytes, limit: limits.headerBytes, into: &head, resuming: &progress.pointee)
+    }
+
     /// A click: decided by the engine, recorded in the ring, answered; in this order.
     @inline(__always)
     private mutating func redirect(
@@ -123,29 +141,60 @@ extension EventLoop {
             isAdmitted ? appender.reserve(bytes: ClickRecord.maximumBytes, priority: .click) : nil
         let entered = shared.directory.enter(loop: settings.number)
         let tables = isAdmitted ? entered : nil
-        var peer = slab[index].pointee.peer
-        if !settings.proxies.isEmpty { peer = settings.proxies.client(of: peer, head, bytes) }
+        let peer = client(index, bytes)
+        let isLimited = settings.proxies.isLimited(peer, head)
+        let probe = clickRates.probe(peer, at: now)
+        let isRapid = isLimited && probe.waitMicroseconds > 0
         let place = geo?.place(of: peer) ?? ClickPlace()
         let answer = engine.answer(
             head, bytes,
             client: ClientAddress(high: peer.high, low: peer.low, isIPv6: peer.isIPv6),
-            place: place, clock: clock, tables: tables, closing: !head.keepAlive,
+            place: place, clock: clock, tables: tables, closing: !head.keepAlive, isRapid: isRapid,
             record: record, response: sendRoom(at: pendingOutput))
         shared.directory.leave(loop: settings.number)
         if answer.recordBytes > 0 {
             // In the ring before the first byte of the answer leaves (contract, 7.1).
             _ = appender.commit(bytes: answer.recordBytes, kind: RecordKind.click.rawValue)
             counters.add(.clicksRecorded, 1)
+            if isRapid {
+                counters.add(.clicksRapid, 1)
+            } else if isLimited {
+                clickRates.take(probe, at: now)
+            }
             appender.noteLatestIdentity(milliseconds: engine.latestMilliseconds)
         } else if record != nil {
             appender.cancel()
         } else if answer.isDropped {
             counters.add(.clicksDropped, 1)
         }
-        counters.add(counter(of: answer.outcome), 1)
-        pendingOutput += answer.responseBytes
+        if answer.isUnknown, isLimited, let wait = overRate(unknownRates, peer) {
+            pendingOutput += writeLimited(wait)
+        } else {
+            counters.add(counter(of: answer.outcome), 1)
+            pendingOutput += answer.responseBytes
+        }
         if answer.closes { slab[index].pointee.closesAfterOutput = true }
         return hasBody ? .last : .consumed(head.headBytes)
+    }
+
+    /// The client behind a connection's request, as far as trusted proxies tell.
+    @inline(__always)
+    func client(_ index: Int, _ bytes: UnsafeRawBufferPointer) -> PeerAddress {
+        let peer = slab[index].pointee.peer
+        return settings.proxies.isEmpty ? peer : settings.proxies.client(of: peer, head, bytes)
+    }
+
+    /// Takes a token of an address, or gives the seconds after which there is one.
+    func overRate(_ rates: RateTable, _ peer: PeerAddress) -> UInt16? {
+        let wait = rates.take(peer, at: now)
+        return wait > 0 ? RateTable.retryAfter(wait) : nil
+    }
+
+    /// 429, on a connection that may go on.
+    mutating func writeLimited(_ retryAfter: UInt16) -> Int {
+        counters.add(.requestsLimited, 1)
+        return writeStatus(
+            429, closing: !head.keepAlive, at: pendingOutput, retryAfter: retryAfter)
     }
 
     /// Answers that are no click and no conversion.
@@ -177,12 +226,15 @@ extension EventLoop {
         _ index: Int, _ rest: UnsafeMutableRawBufferPointer
     ) -> ServeStep {
         let connection = slab[index]
-        if connection.pointee.phase != .head || connection.pointee.input != rest.baseAddress {
+        let isNew =
+            connection.pointee.phase != .head || connection.pointee.input != rest.baseAddress
+        if isNew {
             // A head's time runs from its first byte; a new connection's has begun already.
             connection.pointee.deadline = now + limits.headerTimeoutMicroseconds
         }
         guard keep(index, rest) else { return refuse(index, 503) }
         connection.pointee.phase = .head
+        if isNew { beginHeadProgress(index) }
         finish(index, lingers: false)
         return .waiting
     }

@@ -20,6 +20,7 @@ struct LoopSettings {
     var privacy: AddressPrivacy
     var honoursGPC: Bool
     var proxies: TrustedProxies
+    var proxyHeader: ProxyVersion?
 }
 
 /// What an event's data names when its generation is 0.
@@ -38,6 +39,10 @@ struct EventLoop: ~Copyable {
     let limits: EdgeLimits
     let shared: LoopShared
     let counters: CounterBlock
+    /// Handles of ``LoopShared``'s buckets.
+    let conversionRates: RateTable
+    let unknownRates: RateTable
+    let clickRates: RateTable
     let epoll: Epoll
     let events: Epoll.EventList
     var listeners: ListenerSet
@@ -80,6 +85,9 @@ struct EventLoop: ~Copyable {
         self.settings = settings
         self.shared = shared
         self.counters = counters
+        conversionRates = shared.conversionRates
+        unknownRates = shared.unknownRates
+        clickRates = shared.clickRates
         limits = settings.limits
         self.epoll = epoll
         events = Epoll.EventList(capacity: Limits.eventsPerTurn)

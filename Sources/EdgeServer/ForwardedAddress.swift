@@ -1,12 +1,12 @@
-// The visitor behind trusted proxies: X-Forwarded-For and Forwarded, read from the right, byte by
-// byte. What an untrusted peer claims is never read (contract, 7.6).
+// The visitor behind trusted proxies: the chain of X-Forwarded-For or Forwarded, read from the right.
+// What an untrusted peer claims is never read (contract, 7.6).
 public import Configuration
 internal import EdgeCore
 internal import LinuxIO
 
 /// Which peers are believed about the address of their client.
 public struct TrustedProxies: Sendable {
-    /// Addresses in a chain that are looked at; a longer chain is not believed.
+    /// Addresses in a chain that are looked at; a longer chain of proxies is not believed.
     static let maximumHops = 16
 
     private let ranges: [AddressRange]
@@ -22,197 +22,43 @@ public struct TrustedProxies: Sendable {
         return false
     }
 
-    /// The visitor: the last address of the chain that is no proxy's, or the peer where nothing
-    /// sound is said.
+    /// The visitor: the last address of the chain that is no proxy's, or the farthest proxy where
+    /// nothing sound is said beyond it.
+    ///
+    /// Of two headers neither is believed unless they agree: a proxy that writes one of them hands
+    /// through what a client has written into the other.
     func client(of peer: PeerAddress, _ head: RequestHead, _ bytes: UnsafeRawBufferPointer)
         -> PeerAddress
     {
-        guard contains(peer), !head.forwardingIsRepeated else { return peer }
-        let isStandard = head.forwarded.isPresent
-        // Both headers at once contradict each other sooner or later: neither counts.
-        if isStandard && head.xForwardedFor.isPresent { return peer }
-        let chain = (isStandard ? head.forwarded : head.xForwardedFor).slice(of: bytes)
+        guard contains(peer) else { return peer }
+        guard head.forwarded.isPresent else {
+            guard head.xForwardedFor.isPresent else { return peer }
+            return farthest(ForwardedChain(.xForwardedFor, of: head, in: bytes), behind: peer)
+        }
+        let standard = farthest(ForwardedChain(.forwarded, of: head, in: bytes), behind: peer)
+        guard head.xForwardedFor.isPresent else { return standard }
+        let other = farthest(ForwardedChain(.xForwardedFor, of: head, in: bytes), behind: peer)
+        return standard == other ? standard : peer
+    }
+
+    /// Whether an address that ``client(of:_:_:)`` gave is a visitor's, so that limits are for it.
+    ///
+    /// A proxy's never is, but when its client wrote a header that contradicts the proxy's own: such
+    /// clients share one place in the tables, and nobody else is in it.
+    func isLimited(_ address: PeerAddress, _ head: RequestHead) -> Bool {
+        isEmpty || !contains(address) || head.forwarded.isPresent && head.xForwardedFor.isPresent
+    }
+
+    private func farthest(_ chain: consuming ForwardedChain, behind peer: PeerAddress)
+        -> PeerAddress
+    {
         var nearest = peer
-        var end = chain.count
         for _ in 0..<TrustedProxies.maximumHops {
-            guard end > 0 else { return nearest }
-            var start = end
-            while start > 0, chain[start - 1] != UInt8(ascii: ",") { start -= 1 }
-            var hop = UnsafeRawBufferPointer(rebasing: chain[start..<end])
-            if isStandard {
-                guard let node = TrustedProxies.node(of: hop) else { return nearest }
-                hop = node
-            }
-            guard let address = AddressText.parse(hop) else { return nearest }
+            guard case .address(let hop) = chain.next() else { return nearest }
+            let address = PeerAddress(high: hop.high, low: hop.low, isIPv6: hop.isIPv6)
             if !contains(address) { return address }
             nearest = address
-            end = start - 1
         }
         return peer
-    }
-
-    /// The value of `for=` in an element of Forwarded (RFC 7239, 4).
-    private static func node(of element: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
-        var start = 0
-        while start < element.count {
-            var end = start
-            while end < element.count, element[end] != UInt8(ascii: ";") { end += 1 }
-            let pair = AddressText.trim(UnsafeRawBufferPointer(rebasing: element[start..<end]))
-            if pair.count > 4, pair[0] | 0x20 == UInt8(ascii: "f"),
-                pair[1] | 0x20 == UInt8(ascii: "o"), pair[2] | 0x20 == UInt8(ascii: "r"),
-                pair[3] == UInt8(ascii: "=")
-            {
-                let value = UnsafeRawBufferPointer(rebasing: pair[4...])
-                guard value[0] == UInt8(ascii: "\"") else { return value }
-                guard value.count > 2, value[value.count - 1] == UInt8(ascii: "\"") else {
-                    return nil
-                }
-                return UnsafeRawBufferPointer(rebasing: value[1..<value.count - 1])
-            }
-            start = end + 1
-        }
-        return nil
-    }
-}
-
-/// Addresses as proxies write them: with or without port, IPv6 with or without brackets.
-enum AddressText {
-    /// The address in a text; nil for a name, `unknown`, or anything else that is none.
-    static func parse(_ text: UnsafeRawBufferPointer) -> PeerAddress? {
-        let bytes = trim(text)
-        guard !bytes.isEmpty, bytes.count <= 64 else { return nil }
-        if bytes[0] == UInt8(ascii: "[") {
-            guard let close = bytes.firstIndex(of: UInt8(ascii: "]")),
-                isPort(UnsafeRawBufferPointer(rebasing: bytes[(close + 1)...]))
-            else { return nil }
-            return six(UnsafeRawBufferPointer(rebasing: bytes[1..<close]))
-        }
-        guard let colon = bytes.firstIndex(of: UInt8(ascii: ":")) else { return four(bytes) }
-        let rest = UnsafeRawBufferPointer(rebasing: bytes[colon...])
-        if rest.dropFirst().contains(UInt8(ascii: ":")) { return six(bytes) }
-        guard isPort(rest) else { return nil }
-        return four(UnsafeRawBufferPointer(rebasing: bytes[..<colon]))
-    }
-
-    /// Without blanks at either end.
-    static func trim(_ text: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
-        var start = 0
-        var end = text.count
-        while start < end, text[start] == 0x20 || text[start] == 0x09 { start += 1 }
-        while end > start, text[end - 1] == 0x20 || text[end - 1] == 0x09 { end -= 1 }
-        return UnsafeRawBufferPointer(rebasing: text[start..<end])
-    }
-
-    /// Nothing, or a colon and up to five digits.
-    private static func isPort(_ text: UnsafeRawBufferPointer) -> Bool {
-        if text.isEmpty { return true }
-        guard text[0] == UInt8(ascii: ":"), (2...6).contains(text.count) else { return false }
-        return text.dropFirst().allSatisfy { $0 >= 48 && $0 <= 57 }
-    }
-
-    private static func four(_ text: UnsafeRawBufferPointer) -> PeerAddress? {
-        guard let value = dotted(text) else { return nil }
-        return PeerAddress(high: UInt64(value) << 32, low: 0, isIPv6: false)
-    }
-
-    /// Four decimal parts without leading zeros.
-    private static func dotted(_ text: UnsafeRawBufferPointer) -> UInt32? {
-        var value: UInt32 = 0
-        var part: UInt32 = 0
-        var digits = 0
-        var parts = 0
-        for position in 0...text.count {
-            if position == text.count || text[position] == UInt8(ascii: ".") {
-                guard digits > 0, parts < 4 else { return nil }
-                value = value << 8 | part
-                parts += 1
-                part = 0
-                digits = 0
-                continue
-            }
-            let byte = text[position]
-            guard byte >= 48, byte <= 57, digits == 0 || part > 0 else { return nil }
-            part = part * 10 + UInt32(byte - 48)
-            digits += 1
-            guard part <= 255 else { return nil }
-        }
-        return parts == 4 ? value : nil
-    }
-
-    /// Eight groups, `::` for zeros, perhaps an IPv4 tail (RFC 4291, 2.2).
-    private static func six(_ text: UnsafeRawBufferPointer) -> PeerAddress? {
-        var groups = InlineArray<8, UInt16>(repeating: 0)
-        var count = 0
-        var gap: Int?
-        var position = 0
-        if text.count >= 2, text[0] == 0x3A, text[1] == 0x3A {
-            gap = 0
-            position = 2
-        }
-        while position < text.count {
-            guard count < 8 else { return nil }
-            var end = position
-            while end < text.count, text[end] != UInt8(ascii: ":") { end += 1 }
-            let part = UnsafeRawBufferPointer(rebasing: text[position..<end])
-            if end == text.count, part.contains(UInt8(ascii: ".")) {
-                guard count <= 6, let tail = dotted(part) else { return nil }
-                groups[count] = UInt16(truncatingIfNeeded: tail >> 16)
-                groups[count + 1] = UInt16(truncatingIfNeeded: tail)
-                count += 2
-                break
-            }
-            guard let value = hexadecimal(part) else { return nil }
-            groups[count] = value
-            count += 1
-            guard end < text.count else { break }
-            position = end + 1
-            guard position < text.count else { return nil }
-            if text[position] == UInt8(ascii: ":") {
-                guard gap == nil else { return nil }
-                gap = count
-                position += 1
-            }
-        }
-        guard count == 8 && gap == nil || count < 8 && gap != nil else { return nil }
-        return assemble(groups, count: count, gap: gap ?? 8)
-    }
-
-    private static func hexadecimal(_ text: UnsafeRawBufferPointer) -> UInt16? {
-        guard (1...4).contains(text.count) else { return nil }
-        var value: UInt16 = 0
-        for byte in text {
-            switch byte {
-            case 48...57: value = value << 4 | UInt16(byte - 48)
-            case 65...70: value = value << 4 | UInt16(byte - 55)
-            case 97...102: value = value << 4 | UInt16(byte - 87)
-            default: return nil
-            }
-        }
-        return value
-    }
-
-    private static func assemble(
-        _ groups: InlineArray<8, UInt16>, count: Int, gap: Int
-    ) -> PeerAddress {
-        var halves: (UInt64, UInt64) = (0, 0)
-        for place in 0..<8 {
-            let behind = count - (8 - place)
-            var group: UInt16 = 0
-            if place < gap {
-                group = groups[place]
-            } else if behind >= gap {
-                group = groups[behind]
-            }
-            if place < 4 {
-                halves.0 = halves.0 << 16 | UInt64(group)
-            } else {
-                halves.1 = halves.1 << 16 | UInt64(group)
-            }
-        }
-        // IPv4-mapped is IPv4, as for a peer.
-        if halves.0 == 0, halves.1 >> 32 == 0xFFFF {
-            return PeerAddress(high: halves.1 << 32, low: 0, isIPv6: false)
-        }
-        return PeerAddress(high: halves.0, low: halves.1, isIPv6: true)
     }
 }

@@ -14,6 +14,10 @@ final class LoopShared: @unchecked Sendable {
     ///
     /// Conversions only: the click path takes no lock.
     let messages = Mutex(MessageMemory())
+    /// Buckets of addresses: conversions, requests for unknown slugs, clicks.
+    let conversionRates: RateTable
+    let unknownRates: RateTable
+    let clickRates: RateTable
     private let addresses: AddressCounts
     private let connectionLimit: Int
     private let connections = Atomic<Int>(0)
@@ -32,14 +36,26 @@ final class LoopShared: @unchecked Sendable {
         init() throws(Errno) { event = try EventDescriptor() }
     }
 
-    init(loops: Int, directory: EdgeDirectory, limits: EdgeLimits, isAdmitted: Bool) throws(Errno) {
+    init(
+        loops: Int, directory: EdgeDirectory, limits: EdgeLimits, rates: ClientRates,
+        isAdmitted: Bool
+    ) throws(Errno) {
         self.directory = directory
+        conversionRates = RateTable(rates.conversions)
+        unknownRates = RateTable(rates.unknownSlugs)
+        clickRates = RateTable(rates.clicks)
         addresses = AddressCounts(limit: limits.connectionsPerAddress)
         connectionLimit = limits.connections
         admission = Atomic(isAdmitted)
         var wakes: [WakeUp] = []
         for _ in 0..<loops { wakes.append(try WakeUp()) }
         self.wakes = wakes
+    }
+
+    deinit {
+        conversionRates.deallocate()
+        unknownRates.deallocate()
+        clickRates.deallocate()
     }
 
     /// Counts a connection in; false when the process or its address has too many.
@@ -55,6 +71,10 @@ final class LoopShared: @unchecked Sendable {
         }
         return true
     }
+
+    /// Counts a connection's address in, which ``enter(_:countingAddress:)`` has left out; false when
+    /// the address has too many.
+    func enterAddress(_ peer: PeerAddress) -> Bool { addresses.enter(peer) }
 
     /// Counts a connection out.
     func leave(_ peer: PeerAddress, countingAddress: Bool) {

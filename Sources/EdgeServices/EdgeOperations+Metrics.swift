@@ -53,6 +53,9 @@ extension EdgeOperations {
         text.counter(
             "clicks_dropped_total", "Clicks lost because ring and spool were full.",
             counters.total(.clicksDropped))
+        text.counter(
+            "clicks_velocity_total", "Clicks of addresses that click too fast, marked velocity.",
+            UInt64(clamping: counters.total(.clicksRapid)))
         text.counter("clicks_bots_total", "Clicks by known bots.", bots(database))
         text.counter(
             "conversions_recorded_total", "Conversions written to a ring.",

@@ -330,7 +330,8 @@ public final class EdgeOperations: OperationsHandler {
     static let outcomes: [(name: String, counter: EdgeCounter)] = [
         ("redirected", .requestsRedirected), ("not_found", .requestsNotFound),
         ("gone", .requestsGone), ("fallback", .requestsFallback),
-        ("bad_request", .requestsBadRequest), ("not_loaded", .requestsNotLoaded),
+        ("bad_request", .requestsBadRequest), ("limited", .requestsLimited),
+        ("not_loaded", .requestsNotLoaded),
         ("head", .requestsHead), ("prefetch", .requestsPrefetch),
         ("conversion", .requestsConversion), ("pixel", .requestsPixel),
         ("other", .requestsOther),

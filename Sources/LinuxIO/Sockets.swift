@@ -253,6 +253,15 @@ public enum Socket {
         }
     }
 
+    /// recv(2) that leaves the bytes where they are; results as in ``receive(_:_:)``.
+    public static func peek(_ fd: CInt, _ bytes: UnsafeMutableRawBufferPointer) -> Int {
+        while true {
+            let count = recv(fd, bytes.baseAddress, bytes.count, Int32(MSG_PEEK))
+            if count >= 0 { return count }
+            if errno != EINTR { return -Int(errno) }
+        }
+    }
+
     /// send(2) without SIGPIPE: bytes taken, or a negative error number.
     @inline(__always) public static func send(_ fd: CInt, _ bytes: UnsafeRawBufferPointer) -> Int {
         while true {

@@ -13,6 +13,8 @@ public enum EdgeCounter: Int, CaseIterable, Sendable {
     case requestsFallback
     /// Malformed, oversized or late requests, answered 4xx and closed.
     case requestsBadRequest
+    /// Requests of an address that sends too many: 429, or a pixel not recorded.
+    case requestsLimited
     /// Requests answered 503 because no links are loaded.
     case requestsNotLoaded
     /// HEAD requests for a link.
@@ -29,6 +31,8 @@ public enum EdgeCounter: Int, CaseIterable, Sendable {
     case clicksRecorded
     /// Clicks that found ring and spool full: redirected, not recorded.
     case clicksDropped
+    /// Recorded clicks of an address that clicks too fast, marked `velocity`.
+    case clicksRapid
     /// Recorded clicks that are known bots.
     case clicksBots
     /// Conversion records written to a ring.

@@ -34,7 +34,8 @@ final class EdgeFixture {
     init(
         limits: EdgeLimits = EdgeLimits(), workers: Int = 1, publishing: Bool = true,
         claiming: Bool = true, ringBytes: Int = 4 << 20, syncMicroseconds: Int64 = 100_000,
-        at given: String? = nil, port: UInt16 = 0
+        at given: String? = nil, port: UInt16 = 0,
+        configure: (inout EdgeServerOptions) -> Void = { _ in }
     ) throws {
         let random = Randomness.bytes(8).reduce(into: "") { $0 += String($1, radix: 16) }
         path = given ?? "/dev/shm/clickd-edge-test-\(random)"
@@ -52,11 +53,12 @@ final class EdgeFixture {
         guard let anyPort = SocketAddress("127.0.0.1:\(port)") else {
             throw FixtureError(description: "no address")
         }
+        var options = EdgeServerOptions(
+            listen: [anyPort], workers: workers, clickKey: Known.key,
+            verifyKeys: [Known.key], limits: limits)
+        configure(&options)
         server = try EdgeServer(
-            options: EdgeServerOptions(
-                listen: [anyPort], workers: workers, clickKey: Known.key,
-                verifyKeys: [Known.key], limits: limits),
-            store: store, directory: directory, counters: counters)
+            options: options, store: store, directory: directory, counters: counters)
     }
 
     deinit { if isOwner { try? FileSystem.removeTree(path) } }
@@ -127,8 +129,10 @@ final class RawClient {
         socket = try Socket.connect(address, timeoutSeconds: 20)
     }
 
-    func send(_ text: String) throws {
-        try Array(text.utf8).withUnsafeBytes { try socket.writeAll($0) }
+    func send(_ text: String) throws { try send(Array(text.utf8)) }
+
+    func send(_ bytes: [UInt8]) throws {
+        try bytes.withUnsafeBytes { try socket.writeAll($0) }
     }
 
     func finishSending() { Socket.shutdownWriting(socket.rawValue) }

@@ -8,6 +8,7 @@ import Testing
 
 private func parse(_ text: String) -> PeerAddress? {
     Array(text.utf8).withUnsafeBytes { AddressText.parse($0) }
+        .map { PeerAddress(high: $0.high, low: $0.low, isIPv6: $0.isIPv6) }
 }
 
 private func four(_ a: UInt64, _ b: UInt64, _ c: UInt64, _ d: UInt64) -> PeerAddress {
@@ -19,7 +20,9 @@ private func client(of peer: PeerAddress, _ headers: String) -> PeerAddress {
     let request = Array("GET /a HTTP/1.1\r\nHost: a\r\n\(headers)\r\n".utf8)
     return request.withUnsafeBytes { bytes in
         var head = RequestHead()
-        guard RequestParser.parse(bytes, limit: 4096, into: &head) == .complete else { return peer }
+        guard RequestParser.parse(bytes, limit: 65_536, into: &head) == .complete else {
+            return peer
+        }
         return proxies.client(of: peer, head, bytes)
     }
 }
@@ -64,6 +67,9 @@ private func client(of peer: PeerAddress, _ headers: String) -> PeerAddress {
         #expect(
             client(of: proxy, "Forwarded: for=1.1.1.1, For=\"203.0.113.9:99\";proto=https\r\n")
                 == visitor)
+        #expect(
+            client(of: proxy, "Forwarded: for=\"[2001:db8::ff]:99\"\r\n")
+                == PeerAddress(high: 0x2001_0db8_0000_0000, low: 0xff, isIPv6: true))
         // All of the chain are proxies: the farthest of them is the best that is known.
         #expect(client(of: proxy, "X-Forwarded-For: 10.9.9.9\r\n") == four(10, 9, 9, 9))
     }
@@ -75,12 +81,76 @@ private func client(of peer: PeerAddress, _ headers: String) -> PeerAddress {
         let proxy = four(10, 0, 0, 1)
         for headers in [
             "", "X-Forwarded-For: \r\n", "X-Forwarded-For: nonsense\r\n",
-            "X-Forwarded-For: 203.0.113.9\r\nForwarded: for=203.0.113.9\r\n",
-            "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-For: 203.0.113.8\r\n",
+            "X-Forwarded-For: 203.0.113.9\r\nForwarded: for=203.0.113.8\r\n",
+            "X-Forwarded-For: unknown\r\n", "X-Forwarded-For: 203.0.113.9, _hidden\r\n",
+            "Forwarded: for=_hidden\r\n", "Forwarded: for=\"unknown\"\r\n",
+            "Forwarded: for=1.1.1.1;for=2.2.2.2\r\n", "Forwarded: for=\"1.1.1.1\r\n",
             "Forwarded: for=unknown\r\n", "Forwarded: by=203.0.113.9\r\n",
             "X-Forwarded-For: " + String(repeating: "10.0.0.2,", count: 20) + "10.0.0.3\r\n",
         ] {
             #expect(client(of: proxy, headers) == proxy)
+        }
+    }
+
+    @Test("Several header lines are one list, in their order")
+    func lines() {
+        let proxy = four(10, 0, 0, 1)
+        let visitor = four(203, 0, 113, 9)
+        for headers in [
+            "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 203.0.113.9\r\n",
+            "X-Forwarded-For: 1.1.1.1,203.0.113.9\r\nA: b\r\nx-forwarded-for: 10.0.0.2\r\n",
+            "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-For:\r\nX-Forwarded-For: 10.1.1.1,\r\n",
+            "Forwarded: for=1.1.1.1\r\nForwarded: for=203.0.113.9, for=10.0.0.2\r\n",
+        ] {
+            #expect(client(of: proxy, headers) == visitor, "\(headers)")
+        }
+    }
+
+    @Test(
+        "A thousand hops: those behind the visitor are not looked at, a thousand proxies not believed"
+    )
+    func thousandHops() {
+        let proxy = four(10, 0, 0, 1)
+        let hops = String(repeating: "1.1.1.1,", count: 1000)
+        #expect(
+            client(of: proxy, "X-Forwarded-For: \(hops)203.0.113.9\r\n") == four(203, 0, 113, 9))
+        let proxies = String(repeating: "10.0.0.2,", count: 1000)
+        #expect(client(of: proxy, "X-Forwarded-For: 203.0.113.9,\(proxies)10.0.0.2\r\n") == proxy)
+    }
+
+    @Test("What a proxy quotes of its client is not taken for an element or a parameter")
+    func quotes() {
+        let proxy = four(10, 0, 0, 1)
+        let visitor = four(203, 0, 113, 9)
+        for headers in [
+            "Forwarded: for=203.0.113.9;host=\"a,for=6.6.6.6;x=\"\r\n",
+            "Forwarded: host=\"a;for=6.6.6.6;x=\";for=203.0.113.9\r\n",
+            "Forwarded: for=203.0.113.9;host=\"a\\\",for=6.6.6.6;x=\\\"\"\r\n",
+            // A quote that the client has left open reaches no farther than its own element.
+            "Forwarded: for=\", for=203.0.113.9\r\n",
+        ] {
+            #expect(client(of: proxy, headers) == visitor, "\(headers)")
+        }
+    }
+
+    @Test("Of two headers that contradict each other neither counts, and the limits still hold")
+    func contradiction() {
+        let proxies = TrustedProxies(["10.0.0.0/8"].compactMap { AddressRange($0) })
+        let proxy = four(10, 0, 0, 1)
+        let both = "X-Forwarded-For: 203.0.113.9\r\nForwarded: for=203.0.113.9\r\n"
+        #expect(client(of: proxy, both) == four(203, 0, 113, 9))
+        for (headers, isLimited) in [
+            ("X-Forwarded-For: 203.0.113.9\r\nForwarded: for=6.6.6.6\r\n", true),
+            ("X-Forwarded-For: 10.0.0.2\r\n", false), ("", false),
+        ] {
+            let request = Array("GET /a HTTP/1.1\r\nHost: a\r\n\(headers)\r\n".utf8)
+            request.withUnsafeBytes { bytes in
+                var head = RequestHead()
+                #expect(RequestParser.parse(bytes, limit: 4096, into: &head) == .complete)
+                let found = proxies.client(of: proxy, head, bytes)
+                #expect(proxies.contains(found))
+                #expect(proxies.isLimited(found, head) == isLimited)
+            }
         }
     }
 }

@@ -7,7 +7,8 @@ extension ClickEngine {
     @inline(__always)
     func write(
         _ clickID: ClickID, _ visit: inout Visit, _ reason: UInt8, isPrefetch: Bool,
-        client: ClientAddress, visitorKey: SipHashKey?, to memory: UnsafeMutableRawBufferPointer
+        isRapid: Bool, client: ClientAddress, visitorKey: SipHashKey?,
+        to memory: UnsafeMutableRawBufferPointer
     ) -> Int {
         guard let link = visit.link else { return 0 }
         var record = ClickRecord(
@@ -27,7 +28,9 @@ extension ClickEngine {
                 ? InvalidReason.noTrack.rawValue
                 : isPrefetch
                     ? InvalidReason.prefetch.rawValue
-                    : isNonNavigational ? InvalidReason.nonNavigational.rawValue : 0
+                    : isRapid
+                        ? InvalidReason.velocity.rawValue
+                        : isNonNavigational ? InvalidReason.nonNavigational.rawValue : 0
         record.userAgent = TextDecoding.header(
             visit.head.userAgent.slice(of: visit.bytes), limit: Scratch.userAgentBytes,
             scratch: scratch + Scratch.userAgent)
@@ -112,10 +115,11 @@ extension ClickEngine {
             (status, text) = (404, "Not found\n")
         }
         let closes = closing || !head.keepAlive || head.hasBody
-        let options = ResponseOptions(
+        var options = ResponseOptions(
             contentType: "text/plain; charset=utf-8", cacheControl: "no-store",
             retryAfterSeconds: outcome == .notLoaded ? 1 : 0,
             extraLines: "X-Robots-Tag: noindex\r\n")
+        options.isOldRequest = head.minorVersion == 0
         let written = FixedResponse.write(
             status: status, text: text, options: options, closing: closes,
             omittingBody: head.method == .head, clock: clock, to: response)

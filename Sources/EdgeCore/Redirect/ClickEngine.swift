@@ -70,7 +70,7 @@ public enum RedirectOutcome: UInt8, CaseIterable, Sendable, BitwiseCopyable {
     case notLoaded
 }
 
-/// What ``ClickEngine/answer(_:_:client:place:clock:tables:closing:record:response:)`` has written.
+/// What ``ClickEngine/answer(_:_:client:place:clock:tables:closing:isRapid:record:response:)`` has written.
 public struct ClickAnswer: BitwiseCopyable, Sendable {
     /// Bytes of the response.
     public var responseBytes: Int
@@ -82,6 +82,8 @@ public struct ClickAnswer: BitwiseCopyable, Sendable {
     public var isDropped: Bool
     /// Whether the response says `Connection: close`.
     public var closes: Bool
+    /// Whether no link has the slug.
+    public var isUnknown = false
 }
 
 /// Answers requests for links, on one loop.
@@ -131,6 +133,7 @@ public struct ClickEngine: ~Copyable, @unchecked Sendable {
     ///   - clock: The loop's time.
     ///   - tables: Of ``EdgeDirectory/enter(loop:)``; nil makes it 503.
     ///   - closing: Whether the connection is to close whatever the client wants.
+    ///   - isRapid: Whether the address clicks too fast, so that the click is marked `velocity`.
     ///   - record: Memory for ``ClickRecord/maximumBytes``; nil when ring and spool are full.
     ///   - response: Memory for ``maximumResponseBytes``.
     /// - Returns: What was written. The record must be committed before the response is sent.
@@ -138,7 +141,7 @@ public struct ClickEngine: ~Copyable, @unchecked Sendable {
     public mutating func answer(
         _ head: RequestHead, _ bytes: UnsafeRawBufferPointer, client: ClientAddress,
         place: ClickPlace, clock: borrowing LoopClock, tables: UnsafePointer<EdgeTableView>?,
-        closing: Bool = false, record: UnsafeMutableRawBufferPointer?,
+        closing: Bool = false, isRapid: Bool = false, record: UnsafeMutableRawBufferPointer?,
         response: UnsafeMutableRawBufferPointer
     ) -> ClickAnswer {
         guard let tables, let output = response.baseAddress,
@@ -148,7 +151,9 @@ public struct ClickEngine: ~Copyable, @unchecked Sendable {
         }
         var visit = Visit(head: head, bytes: bytes, place: place, now: clock.wall, scratch: scratch)
         guard let found = visit.find(in: tables) else {
-            return unknown(&visit, tables, clock, closing, response)
+            var answer = unknown(&visit, tables, clock, closing, response)
+            answer.isUnknown = true
+            return answer
         }
         guard let decision = LinkDecision(found.link, now: clock.wall) else {
             return fixed(.notFound, head, clock, closing, response)
@@ -191,7 +196,8 @@ public struct ClickEngine: ~Copyable, @unchecked Sendable {
             return answer
         }
         answer.recordBytes = write(
-            clickID, &visit, decision.invalidReason, isPrefetch: isPrefetch, client: client,
+            clickID, &visit, decision.invalidReason, isPrefetch: isPrefetch, isRapid: isRapid,
+            client: client,
             visitorKey: tables.pointee.visitorKeys.key(of: clock.day), to: record)
         return answer
     }

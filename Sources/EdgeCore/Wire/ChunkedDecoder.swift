@@ -15,7 +15,7 @@ public enum ChunkedProgress: Equatable, Sendable {
 public struct ChunkedDecoder: BitwiseCopyable, Sendable {
     private enum State: UInt8, BitwiseCopyable, Sendable {
         case size, extensions, sizeLineFeed, data, dataReturn, dataLineFeed
-        case trailerStart, trailer, trailerLineFeed, lastLineFeed, done
+        case trailerStart, trailerName, trailer, trailerLineFeed, lastLineFeed, done
     }
 
     private var state = State.size
@@ -23,6 +23,7 @@ public struct ChunkedDecoder: BitwiseCopyable, Sendable {
     private var remaining = 0
     private var lineBytes = 0
     private var trailerBytes = 0
+    private var framingBytes = 0
     /// Bytes of the input that the last call has taken.
     public private(set) var consumed = 0
     /// Bytes of the body so far.
@@ -57,7 +58,10 @@ public struct ChunkedDecoder: BitwiseCopyable, Sendable {
             }
             let byte = input[consumed]
             consumed &+= 1
-            guard step(byte) else { return .refused(status: 400) }
+            framingBytes &+= 1
+            guard framingBytes <= WireLimits.chunkFramingBytes, step(byte) else {
+                return .refused(status: 400)
+            }
             if state == .done { return .complete }
             // What is announced is refused before it comes.
             if remaining > output.count &- produced { return .refused(status: 413) }
@@ -92,9 +96,14 @@ public struct ChunkedDecoder: BitwiseCopyable, Sendable {
                 state = .lastLineFeed
                 return true
             }
-            state = .trailer
+            state = .trailerName
             trailerBytes &+= 1
             return ByteScan.isToken(byte) && trailerBytes <= WireLimits.trailerBytes
+        case .trailerName:
+            trailerBytes &+= 1
+            if byte == 0x3A { state = .trailer }
+            return (byte == 0x3A || ByteScan.isToken(byte))
+                && trailerBytes <= WireLimits.trailerBytes
         case .trailer:
             trailerBytes &+= 1
             if byte == 0x0D {

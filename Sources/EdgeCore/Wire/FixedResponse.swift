@@ -13,6 +13,8 @@ public struct ResponseOptions: Sendable {
     public var retryAfterSeconds: UInt16
     /// Further header lines, each with its CRLF.
     public var extraLines: StaticString
+    /// Whether the request was HTTP/1.0, so that a connection that stays open is said to.
+    public var isOldRequest = false
 
     /// Options; those left out are absent.
     public init(
@@ -66,7 +68,11 @@ public enum FixedResponse {
             writer.append("\r\n")
         }
         writer.append(options.extraLines)
-        if closing { writer.append("Connection: close\r\n") }
+        if closing {
+            writer.append("Connection: close\r\n")
+        } else if options.isOldRequest {
+            writer.append("Connection: keep-alive\r\n")
+        }
         // RFC 9110, 8.6: neither 1xx nor 204 has a Content-Length.
         if status != 204, status >= 200 {
             writer.append("Content-Length: ")

@@ -82,8 +82,8 @@ extension HeadScan {
         _ name: Bytes, _ value: ByteRange, into head: inout RequestHead
     ) -> RequestParse {
         if ByteScan.isName(name, 17, "transfer-encoding") {
-            transferEncodings &+= 1
-            guard transferEncodings == 1,
+            state.transferEncodings &+= 1
+            guard state.transferEncodings == 1,
                 ByteScan.isCaseless(bytes + Int(value.offset), Int(value.count), "chunked")
             else { return .refused(status: 400) }
             head.isChunked = true
@@ -110,8 +110,8 @@ extension HeadScan {
 
     @inline(__always)
     private mutating func host(_ value: ByteRange, into head: inout RequestHead) -> RequestParse {
-        hosts &+= 1
-        guard hosts == 1,
+        state.hosts &+= 1
+        guard state.hosts == 1,
             value.isEmpty || HostName.isValid(bytes + Int(value.offset), Int(value.count))
         else { return .refused(status: 400) }
         head.host = value
@@ -122,8 +122,8 @@ extension HeadScan {
     private mutating func contentLength(
         _ value: ByteRange, into head: inout RequestHead
     ) -> RequestParse {
-        contentLengths &+= 1
-        guard contentLengths == 1, !value.isEmpty else { return .refused(status: 400) }
+        state.contentLengths &+= 1
+        guard state.contentLengths == 1, !value.isEmpty else { return .refused(status: 400) }
         var number = 0
         var digits = 0
         for offset in 0..<Int(value.count) {
@@ -149,9 +149,9 @@ extension HeadScan {
             var stop = at
             while stop > start, bytes[stop &- 1] == 0x20 || bytes[stop &- 1] == 0x09 { stop &-= 1 }
             if ByteScan.isCaseless(bytes + start, stop &- start, "close") {
-                saysClose = true
+                state.saysClose = true
             } else if ByteScan.isCaseless(bytes + start, stop &- start, "keep-alive") {
-                saysKeepAlive = true
+                state.saysKeepAlive = true
             }
         }
     }

@@ -58,6 +58,10 @@ public enum WireLimits {
     public static let chunkLineBytes = 256
     /// Bytes of all trailers together.
     public static let trailerBytes = 4096
+    /// Bytes of a chunked body that are not data: a body of 64 KiB may come in chunks of six bytes.
+    public static let chunkFramingBytes = 64 << 10
+    /// Bytes of a PROXY header of version 2 with all its fields.
+    public static let proxyHeaderBytes = 2048
 }
 
 /// A request's method.
@@ -70,7 +74,7 @@ public enum RequestMethod: UInt8, Sendable, BitwiseCopyable {
 /// A parsed request head.
 ///
 /// Trivial, so that it lives on the stack of the loop.
-public struct RequestHead: BitwiseCopyable, Sendable {
+public struct RequestHead: BitwiseCopyable, Sendable, Equatable {
     /// The method.
     public var method = RequestMethod.other
     /// The minor version of HTTP/1, 0 or 1.
@@ -83,7 +87,8 @@ public struct RequestHead: BitwiseCopyable, Sendable {
     public var expectsContinue = false
     /// Whether the target has a query, be it empty.
     public var hasQuery = false
-    /// Whether X-Forwarded-For or Forwarded came on more than one line; the last line is kept.
+    /// Whether X-Forwarded-For or Forwarded came on more than one line; the last line is kept here,
+    /// ``ForwardedChain`` finds the others.
     public var forwardingIsRepeated = false
     /// Whether the target is `*`.
     public var isAsterisk = false

@@ -46,6 +46,8 @@ struct ChunkedDecoderTests {
         "\r\n", "x\r\n", "-1\r\n", "0x5\r\n", " 5\r\nhello\r\n", "5 \r\nhello\r\n", "5\nhello",
         "5\r\nhello0\r\n", "5\r\nhello\n0\r\n\r\n", "5\r\nhelloX\r\n", "5\rhello", "000000005\r\n",
         "5;\0\r\n", "0\r\n x\r\n\r\n", "0\r\n\n", "0\r\nA: \u{1}\r\n\r\n",
+        "0\r\nA : x\r\n\r\n", "0\r\nA\r\n\r\n", "0\r\n: x\r\n\r\n", "0\r\nA: x\r\n y\r\n\r\n",
+        "0\r\nA: x\n\r\n", "+5\r\nhello", "5;a\rb\r\nhello", "5;a\nhello", "5 ;a\r\nhello",
         "5;" + String(repeating: "x", count: 300) + "\r\n",
         "0\r\nA: " + String(repeating: "x", count: 5000) + "\r\n\r\n",
     ]
@@ -63,6 +65,19 @@ struct ChunkedDecoderTests {
             decode("5\r\nhello\r\n0\r\n\r\n", pieces: 1, room: 4).verdict == .refused(status: 413))
         #expect(decode("FFFFFFFF\r\n", pieces: 99, room: 64).verdict == .refused(status: 413))
         #expect(decode("5\r\nhello\r\n0\r\n\r\n", pieces: 1, room: 5).verdict == .complete)
+    }
+
+    @Test("What is no data is bounded too: tiny chunks and long extensions end in 400")
+    func framing() {
+        let tiny = String(repeating: "1\r\nx\r\n", count: WireLimits.chunkFramingBytes / 5)
+        #expect(decode(tiny, pieces: 4096, room: 65_536).verdict == .needMore)
+        #expect(decode(tiny + tiny, pieces: 4096, room: 65_536).verdict == .refused(status: 400))
+        let line = "1;" + String(repeating: "e", count: 200) + "\r\nx\r\n"
+        let padded = String(repeating: line, count: WireLimits.chunkFramingBytes / 206 + 1)
+        #expect(decode(padded, pieces: 4096, room: 65_536).verdict == .refused(status: 400))
+        // The smallest chunks in which a whole body may come.
+        let six = String(repeating: "6\r\nsixsix\r\n", count: 10_922) + "0\r\n\r\n"
+        #expect(decode(six, pieces: 4096, room: 65_536).verdict == .complete)
     }
 
     @Test("Random input never traps")

@@ -122,6 +122,9 @@ struct RequestParserTests {
         ("GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET http://a/ HTTP/1.1\r\nHost:\r\n\r\n", 400),
+        ("GET http://a#x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET http://" + String(repeating: "a", count: 256) + "/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET http://a:81/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET /  HTTP/1.1\r\nHost: a\r\n\r\n", 400),
@@ -158,6 +161,42 @@ struct RequestParserTests {
         let (verdict, head) = WireText.parse(bytes + Array("\0garbage\r\n".utf8))
         #expect(verdict == .complete)
         #expect(head.headBytes == bytes.count)
+    }
+
+    @Test(
+        "Resumed at each byte or at one split, a head gives what it gives in one piece",
+        arguments: good)
+    func resumed(_ text: String) {
+        let bytes = Array(text.utf8)
+        let (verdict, whole) = WireText.parse(bytes)
+        let verdicts = WireText.resumed(bytes)
+        #expect(verdicts.count == bytes.count && verdicts.last == verdict)
+        for cut in 1..<bytes.count {
+            var head = RequestHead()
+            var progress = HeadProgress()
+            bytes.withUnsafeBytes { all in
+                let first = UnsafeRawBufferPointer(rebasing: all[..<cut])
+                #expect(
+                    RequestParser.parse(first, limit: 16_384, into: &head, resuming: &progress)
+                        == .needMore)
+                #expect(
+                    RequestParser.parse(all, limit: 16_384, into: &head, resuming: &progress)
+                        == verdict)
+            }
+            #expect(WireText.field(head.path, of: text) == WireText.field(whole.path, of: text))
+            #expect(head.query == whole.query && head.host == whole.host)
+            #expect(head.headBytes == whole.headBytes && head.keepAlive == whole.keepAlive)
+        }
+    }
+
+    @Test("A refused head, resumed at each byte, is refused at the same byte", arguments: bad)
+    func resumedRefusals(_ text: String, _ status: UInt16) {
+        let bytes = Array(text.utf8)
+        let verdicts = WireText.resumed(bytes)
+        #expect(verdicts.last == .refused(status: status))
+        for (index, verdict) in verdicts.enumerated() {
+            #expect(verdict == WireText.parse(Array(bytes[...index])).0)
+        }
     }
 
     @Test("A refusal may come early but never changes", arguments: bad)
@@ -221,7 +260,7 @@ struct RequestParserTests {
         #expect(!old.expectsContinue)
     }
 
-    @Test("Of repeated X-Forwarded-For lines the last counts, and it shows")
+    @Test("Of repeated X-Forwarded-For lines the last is kept, and it shows")
     func forwarding() {
         let text = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1\r\nX-Forwarded-For: 2\r\n\r\n"
         let (_, head) = WireText.parse(text)
@@ -258,11 +297,43 @@ struct RequestParserTests {
                 }
             }
             #expect(decided ?? .needMore == whole)
+            #expect(WireText.resumed(bytes).last ?? .needMore == whole, "\(bytes)")
         }
         for _ in 0..<4000 {
             let count = Int.random(in: 0...200, using: &random)
             let bytes = (0..<count).map { _ in UInt8.random(in: 0...255, using: &random) }
             _ = WireText.parse(bytes)
+        }
+    }
+
+    @Test(
+        "A head that comes byte by byte is looked at once: time grows with its length, not its square"
+    )
+    func linear() {
+        // Counted, not timed: what an attempt finds done it does not look at again, so that the bytes
+        // before the mark may change without changing the verdict.
+        let text =
+            "GET /" + String(repeating: "a", count: 4000) + "?"
+            + String(repeating: "b", count: 4000) + " HTTP/1.1\r\nHost: a\r\nX: "
+            + String(repeating: "c ", count: 2000)
+        for end in [3000, 7000, text.utf8.count] {
+            var bytes = Array(text.utf8)
+            var head = RequestHead()
+            var progress = HeadProgress()
+            bytes.withUnsafeBytes { all in
+                let prefix = UnsafeRawBufferPointer(rebasing: all[..<(end - 1)])
+                #expect(
+                    RequestParser.parse(prefix, limit: 16_384, into: &head, resuming: &progress)
+                        == .needMore)
+            }
+            // A byte that would be refused if it were looked at.
+            bytes[end - 500] = 0
+            bytes.withUnsafeBytes { all in
+                let prefix = UnsafeRawBufferPointer(rebasing: all[..<end])
+                #expect(
+                    RequestParser.parse(prefix, limit: 16_384, into: &head, resuming: &progress)
+                        == .needMore)
+            }
         }
     }
 }

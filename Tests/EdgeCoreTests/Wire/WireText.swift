@@ -17,6 +17,23 @@ enum WireText {
         parse(Array(text.utf8), limit: limit)
     }
 
+    /// The verdict on each prefix of an input, from one byte on, the head's parsing resumed from one
+    /// to the next; until the first that decides.
+    static func resumed(_ bytes: [UInt8], limit: Int = 16_384) -> [RequestParse] {
+        var verdicts: [RequestParse] = []
+        var head = RequestHead()
+        var progress = HeadProgress()
+        bytes.withUnsafeBytes { all in
+            for count in 0..<bytes.count {
+                let prefix = UnsafeRawBufferPointer(rebasing: all[...count])
+                verdicts.append(
+                    RequestParser.parse(prefix, limit: limit, into: &head, resuming: &progress))
+                if verdicts.last != .needMore { break }
+            }
+        }
+        return verdicts
+    }
+
     /// A field of a parsed text.
     static func field(_ range: ByteRange, of text: String) -> String {
         Array(text.utf8).withUnsafeBytes { String(decoding: range.slice(of: $0), as: UTF8.self) }
