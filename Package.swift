@@ -120,7 +120,7 @@ let package = Package(
 
         // Tests, one target a module, and what they share.
         tests("TrackingTests", ["Tracking"]),
-        tests("EdgeCoreTests", ["EdgeCore", "Tracking", "TLS", "Workbench"]),
+        tests("EdgeCoreTests", ["EdgeCore", "Tracking", "TLS", "Workbench", "FuzzBodies"]),
         tests("AttributionTests", ["Attribution", "Tracking", "Workbench"]),
         tests(
             "RingLogTests", ["RingLog", "CLinux", "Tracking", "Workbench"], exclude: ["Golden"]),
@@ -134,6 +134,9 @@ let package = Package(
                 "EdgeServices", "EdgeCore", "RingLog", "Postgres", "Schema", "Tracking",
                 "Workbench", "TLS", "Telemetry", "Configuration",
             ]),
+        .target(
+            name: "FuzzBodies", dependencies: ["EdgeCore", "Tracking"], path: "Fuzz/Bodies",
+            swiftSettings: strict),
         .target(name: "CMallocCounter", path: "Tests/CMallocCounter"),
         tests(
             "EdgeServerTests",
