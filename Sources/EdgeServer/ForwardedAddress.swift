@@ -45,8 +45,12 @@ public struct TrustedProxies: Sendable {
     ///
     /// A proxy's never is, but when its client wrote a header that contradicts the proxy's own: such
     /// clients share one place in the tables, and nobody else is in it.
-    func isLimited(_ address: PeerAddress, _ head: RequestHead) -> Bool {
-        isEmpty || !contains(address) || head.forwarded.isPresent && head.xForwardedFor.isPresent
+    @inline(__always) func isLimited(_ address: PeerAddress, _ head: RequestHead) -> Bool {
+        isEmpty || isVisitor(address, head)
+    }
+
+    private func isVisitor(_ address: PeerAddress, _ head: RequestHead) -> Bool {
+        !contains(address) || head.forwarded.isPresent && head.xForwardedFor.isPresent
     }
 
     private func farthest(_ chain: consuming ForwardedChain, behind peer: PeerAddress)
