@@ -13,13 +13,14 @@ PRODUCTS := clickd attributiond clickctl clickd-workbench
 PACKAGES := \
   "libpq-dev:the PostgreSQL client library" \
   "libssl-dev:digests, signatures and TLS" \
+  "openssl:certificates for tests and benchmarks" \
   "libmaxminddb-dev:country look-ups" \
   "libyaml-dev:the configuration file" \
   "pkg-config:finding those libraries" \
   "postgresql-15:a private server for make run and the tests" \
   "curl:the commands that make run prints"
 BENCH_PACKAGES := "nginx-light:the peer to compare with" "wrk:the load" "gcc:the do-nothing server"
-SOAK_PACKAGES := "slowhttptest:slow clients" "testssl.sh:the look at TLS" "fiu-utils:sync errors" \
+SOAK_PACKAGES := "slowhttptest:slow clients" "testssl.sh:the look at TLS" "python3-venv:sslyze" "fiu-utils:sync errors" \
   "libfiu-dev:sync errors" "faketime:clock steps" "e2fsprogs:file systems to break"
 
 help:
@@ -69,6 +70,9 @@ deps-bench: deps
 
 deps-soak: deps-bench
 	$(call install,$(SOAK_PACKAGES))
+	@command -v sslyze >/dev/null || test -x .build/sslyze/bin/sslyze || \
+	  { echo "install sslyze from PyPI into .build/sslyze: the look at TLS"; \
+	    python3 -m venv .build/sslyze && .build/sslyze/bin/pip install -q sslyze; }
 
 build: deps
 	@$(foreach product,$(PRODUCTS),$(SWIFT) build $(RELEASE_FLAGS) --product $(product) &&) true

@@ -44,7 +44,7 @@ let package = Package(
         // C: what Swift cannot import, and the system's libraries.
         .target(name: "CLinux", cSettings: [.unsafeFlags(["-O2", "-Wall", "-Werror"])]),
         .systemLibrary(name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
-        .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "libssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(
             name: "CMaxMindDB", pkgConfig: "libmaxminddb", providers: [.apt(["libmaxminddb-dev"])]),
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
@@ -96,7 +96,7 @@ let package = Package(
                 "LinuxIO", "TLS",
                 "Telemetry", "Configuration", "RingLog", arguments,
             ]),
-        core("Workbench", ["LinuxIO", "Tracking"]),
+        core("Workbench", ["LinuxIO", "TLS", "Tracking"]),
 
         // Executables: wiring only.
         .executableTarget(
@@ -127,7 +127,10 @@ let package = Package(
         tests("PostgresTests", ["Postgres", "Schema", "Tracking", "Workbench"]),
         tests(
             "AdapterTests",
-            ["TLS", "GeoIP", "Telemetry", "Configuration", "OperatorCommands", "Tracking"]),
+            [
+                "TLS", "GeoIP", "Telemetry", "Configuration", "OperatorCommands", "Tracking",
+                "Workbench",
+            ]),
         tests(
             "EdgeServicesTests",
             [
@@ -142,7 +145,7 @@ let package = Package(
             "EdgeServerTests",
             [
                 "EdgeServer", "EdgeCore", "RingLog", "Tracking", "TLS", "Telemetry",
-                "Configuration", "CMallocCounter",
+                "Configuration", "CMallocCounter", "Workbench",
             ]),
         tests(
             "AttributionServiceTests",
