@@ -71,6 +71,36 @@ public struct CertificateFiles: Sendable, Equatable {
     public var certificate: String
     /// PEM file of the private key.
     public var key: String
+    /// The line that names the certificate, from 1.
+    public var certificateLine = 0
+    /// The line that names the key, from 1.
+    public var keyLine = 0
+
+    /// Two paths.
+    public init(certificate: String, key: String) {
+        self.certificate = certificate
+        self.key = key
+    }
+}
+
+/// What is wrong with one of the files that ``CertificateFiles`` name.
+public struct CertificateFault: Sendable {
+    /// The position in `https.certificates`.
+    public var index: Int
+    /// Whether the key is at fault, not the certificate.
+    public var isKey: Bool
+    /// Whether rights are what is wrong: exit code 77.
+    public var isAboutRights: Bool
+    /// What is wrong, with the file's name.
+    public var message: String
+
+    /// A fault.
+    public init(index: Int, isKey: Bool, isAboutRights: Bool, message: String) {
+        self.index = index
+        self.isKey = isKey
+        self.isAboutRights = isAboutRights
+        self.message = message
+    }
 }
 
 /// `https`.

@@ -1,4 +1,4 @@
-// Keys that are each allowed and together make no sense, and what this release cannot do yet.
+// Keys that are each allowed and together make no sense.
 internal import LinuxIO
 
 extension ConfigurationLoader {
@@ -33,7 +33,6 @@ extension ConfigurationLoader {
                 "proxy.protocol: \(configuration.proxy.header.rawValue), but proxy.trusted is empty, "
                     + "so nobody could connect (allowed: none, or the proxies in proxy.trusted)")
         }
-        checkUnsupported(configuration, &reader)
     }
 
     /// The parts of a path that count: `./var//spool/` is `var/spool`.
@@ -78,18 +77,6 @@ extension ConfigurationLoader {
             reader.reportConflict(
                 ["attribution.ops.socket", "ops.socket"],
                 "attribution.ops.socket: \(configuration.ops.socket) is ops.socket too")
-        }
-    }
-
-    /// Refuses what this release would otherwise ignore.
-    private static func checkUnsupported(
-        _ configuration: ClickdConfiguration, _ reader: inout SettingsReader
-    ) {
-        if !configuration.https.listen.isEmpty {
-            reader.reportConflict(
-                ["https.listen"],
-                "https.listen: arrives with TLS support, which this release does not have "
-                    + "(allowed: [])")
         }
     }
 }

@@ -10,12 +10,14 @@ public enum ConfigurationLoader {
     ///   - path: The file.
     ///   - environment: Variables; `CLICKD_SECTION_KEY` overrides a key.
     ///   - canRead: Whether the database's library can read a connection string.
+    ///   - faults: What is wrong with certificates and keys, asked for where TLS is to be served.
     /// - Throws: ``ConfigurationError`` with every problem: of the file's text, of unknown names,
     ///   of types and ranges, of keys that contradict each other.
     public static func load(
         path: String,
         environment: [(name: String, value: String)] = CurrentProcess.environment(),
-        connectionStrings canRead: (String) -> Bool = { _ in true }
+        connectionStrings canRead: (String) -> Bool = { _ in true },
+        certificates faults: ([CertificateFiles]) -> [CertificateFault] = { _ in [] }
     ) throws(ConfigurationError) -> ClickdConfiguration {
         let bytes: [UInt8]
         do {
@@ -30,13 +32,15 @@ public enum ConfigurationLoader {
             throw ConfigurationError(problems: [problem], exitCode: isForbidden ? 77 : 78)
         }
         return try parse(
-            bytes, file: path, environment: environment, connectionStrings: canRead)
+            bytes, file: path, environment: environment, connectionStrings: canRead,
+            certificates: faults)
     }
 
     /// Reads a configuration from bytes.
     public static func parse(
         _ bytes: [UInt8], file: String, environment: [(name: String, value: String)] = [],
-        connectionStrings canRead: (String) -> Bool = { _ in true }
+        connectionStrings canRead: (String) -> Bool = { _ in true },
+        certificates faults: ([CertificateFiles]) -> [CertificateFault] = { _ in [] }
     ) throws(ConfigurationError) -> ClickdConfiguration {
         let root: YAMLNode
         do {
@@ -58,11 +62,23 @@ public enum ConfigurationLoader {
                 "postgres.dsn: libpq cannot read it (allowed: a libpq connection string or "
                     + "postgresql:// URI)")
         }
+        var isAboutRights = reader.problems.isEmpty
+        let https = configuration.https
+        if !https.listen.isEmpty {
+            for fault in faults(https.certificates) where fault.index < https.certificates.count {
+                let files = https.certificates[fault.index]
+                reader.report(
+                    "https.certificates: \(fault.message)",
+                    line: fault.isKey ? files.keyLine : files.certificateLine)
+                isAboutRights = isAboutRights && fault.isAboutRights
+            }
+        }
         guard reader.problems.isEmpty else {
             let sorted = reader.problems.enumerated().sorted {
                 ($0.element.line, $0.offset) < ($1.element.line, $1.offset)
             }
-            throw ConfigurationError(problems: sorted.map(\.element))
+            throw ConfigurationError(
+                problems: sorted.map(\.element), exitCode: isAboutRights ? 77 : 78)
         }
         return configuration
     }

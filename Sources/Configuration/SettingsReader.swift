@@ -357,7 +357,11 @@ struct SettingsReader {
             for member in members {
                 let place = Found(node: member.value, variable: nil)
                 guard let text = scalar(key, place) else { return nil }
-                if member.name == "key" { files.key = text } else { files.certificate = text }
+                if member.name == "key" {
+                    (files.key, files.keyLine) = (text, member.line)
+                } else {
+                    (files.certificate, files.certificateLine) = (text, member.line)
+                }
             }
             return files
         }

@@ -7,6 +7,7 @@ internal import LinuxIO
 internal import Logging
 internal import Postgres
 internal import RingLog
+internal import TLS
 internal import Telemetry
 
 extension Daemon {
@@ -38,6 +39,7 @@ extension Daemon {
                 }
                 follow(state.claim, edge)
                 reports.refused(state.claim, log)
+                tickets.rotateIfDue()
                 reports.dropped(UInt64(clamping: counters.total(.clicksDropped)), log)
                 ServiceNotification.send("WATCHDOG=1")
                 let age = SystemClock.monotonicNanoseconds() - startedAt
@@ -94,18 +96,33 @@ extension Daemon {
 
     /// Reads the configuration again; what is wrong with it, empty when it was taken over.
     ///
-    /// The log's level and the GeoIP database change at once; other keys take a restart.
+    /// The log's level, the certificates and the GeoIP database change at once; other keys take a
+    /// restart.
     func reload() -> [String] {
         do throws(ConfigurationError) {
             let fresh = try ConfigurationLoader.load(
-                path: path, connectionStrings: Connection.canRead)
-            if let edge = state.edge, !fresh.geoip.database.isEmpty {
-                do throws(GeoDatabaseError) {
-                    edge.replaceGeo(try GeoDatabase(path: fresh.geoip.database))
-                } catch {
-                    return ["geoip.database: \(error.message)"]
+                path: path, connectionStrings: Connection.canRead,
+                certificates: Daemon.certificateFaults)
+            // Everything is loaded before anything is taken over.
+            var places: GeoDatabase?
+            do throws(GeoDatabaseError) {
+                if !fresh.geoip.database.isEmpty {
+                    places = try GeoDatabase(path: fresh.geoip.database)
                 }
+            } catch {
+                return ["geoip.database: \(error.message)"]
             }
+            do throws(TLSProblems) {
+                // Who does not listen for TLS begins to with a restart.
+                if !configuration.https.listen.isEmpty,
+                    let certificates = try loadCertificates(fresh)
+                {
+                    state.edge?.replaceTLS(certificates)
+                }
+            } catch {
+                return error.problems.map { "https.certificates: \($0.message)" }
+            }
+            if let places { state.edge?.replaceGeo(places) }
             LogSetup.setLevel(Logger.Level(rawValue: fresh.log.level.rawValue) ?? .info)
             log.info("reloaded", metadata: ["log.level": "\(fresh.log.level.rawValue)"])
             return []

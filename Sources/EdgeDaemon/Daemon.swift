@@ -34,6 +34,8 @@ public final class Daemon: Sendable {
     let linkSync: LinkSync
     let flusher: Flusher
     let workers: Int
+    /// Shared by all certificates that this process ever serves.
+    let tickets = TLSTicketKeys()
     private let keys: ClickKeys
 
     /// Runs until a drain; the exit code (contract, 1).
@@ -62,7 +64,6 @@ public final class Daemon: Sendable {
         self.configuration = configuration
         self.path = path
         self.log = log
-        try Daemon.refuseUnserved(configuration)
         CurrentProcess.raiseDescriptorLimit()
         workers = configuration.http.workerCount(cores: CurrentProcess.availableCores)
         do throws(ClickKeyFileError) {
@@ -117,20 +118,17 @@ public final class Daemon: Sendable {
         }
     }
 
-    /// What this release's configuration can say and its loops cannot do yet.
-    private static func refuseUnserved(
-        _ configuration: ClickdConfiguration
-    ) throws(StartError) {
-        if !configuration.https.listen.isEmpty {
-            throw StartError(
-                78, "https.listen: this release serves plain HTTP only; leave it empty")
-        }
-    }
-
     /// Starts the threads, binds, serves, and drains.
     private func serve() throws(StartError) -> Int32 {
         warn()
         let places = try Daemon.openPlaces(configuration)
+        let certificates: TLSContext?
+        do throws(TLSProblems) {
+            certificates = try loadCertificates(configuration)
+        } catch {
+            throw StartError(
+                error.exitCode, error.problems.map(\.message).joined(separator: "\n"))
+        }
         let hasSnapshot = linkSync.loadSnapshot()
         let operations: OperationsServer
         let edge: EdgeServer
@@ -145,6 +143,7 @@ public final class Daemon: Sendable {
             edge = try EdgeServer(
                 options: edgeOptions(), store: store, directory: directory, counters: counters)
             edge.replaceGeo(places)
+            if let certificates { edge.replaceTLS(certificates) }
             try edge.start()
             _ = try Thread.start(name: "recall") { [edge] in edge.recallMessages() }
         } catch {
@@ -225,6 +224,7 @@ public final class Daemon: Sendable {
             case .v1: .v1
             case .v2: .v2
             }
+        options.listenTLS = configuration.https.listen
         return options
     }
 

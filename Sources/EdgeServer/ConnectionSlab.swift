@@ -2,11 +2,14 @@
 // generation, so that an event of a closed connection is not taken for one of its successor.
 internal import EdgeCore
 internal import LinuxIO
+internal import TLS
 
 /// What a connection waits for.
 enum ConnectionPhase: UInt8, BitwiseCopyable {
     /// A slot that no connection uses.
     case free
+    /// The rest of the TLS handshake.
+    case handshake
     /// The first byte of a request.
     case idle
     /// The rest of a head.
@@ -39,6 +42,10 @@ struct Connection: BitwiseCopyable {
     var awaitsProxyHeader = false
     /// `100 Continue` was written for the body that is awaited.
     var hasContinued = false
+    /// What comes and goes is sealed.
+    var isTLS = false
+    /// The handshake waits for a turn with time for it.
+    var isDeferred = false
     /// Whether epoll knows the descriptor.
     var isWatched = false
     var inputClass = BlockClass.small
@@ -69,6 +76,8 @@ struct Connection: BitwiseCopyable {
     /// The client as far as addresses of connections tell: the socket's peer, or the address that a
     /// PROXY header gave.
     var peer = PeerAddress()
+    /// The TLS session; none before the first byte.
+    var tls = TLSSession()
 
     @inline(__always) var ownsBuffer: Bool { input != nil || output != nil }
 }
@@ -118,6 +127,7 @@ struct ConnectionSlab: ~Copyable {
     /// Frees a slot; events that still name it are stale from here on.
     mutating func give(_ index: Int) {
         assert(storage[index].phase != .free && !storage[index].ownsBuffer)
+        assert(!storage[index].tls.isActive)
         storage[index].phase = .free
         storage[index].descriptor = -1
         // 2^32 uses of one slot between an event and its handling do not happen; 0 is kept out.

@@ -55,6 +55,14 @@ enum Limits {
     static let queueMicroseconds: Int64 = 500_000
     /// Microseconds that the loops wait for each other's first step.
     static let startMicroseconds: Int64 = 1_000_000
+    /// Bytes that sealing adds to a full send slab, tickets and alerts included.
+    static let sealingBytes = 4 << 10
+    /// Full TLS handshakes that one loop begins in a turn; more wait for the next.
+    static let fullHandshakesPerTurn = 8
+    /// TLS handshakes with a ticket that one loop begins in a turn.
+    static let resumedHandshakesPerTurn = 64
+    /// TLS handshakes of one loop that wait for their turn.
+    static let deferredHandshakes = 4096
     /// Listening addresses of a process.
     static let listeners = 64
 }

@@ -5,6 +5,7 @@ public import GeoIP
 public import LinuxIO
 public import RingLog
 internal import Synchronization
+public import TLS
 public import Telemetry
 public import Tracking
 
@@ -195,6 +196,11 @@ public final class EdgeServer: Sendable {
 
     /// Looks places up in another database from now on, or in none.
     public func replaceGeo(_ database: GeoDatabase?) { shared.replaceGeo(database) }
+
+    /// Serves new TLS connections with these certificates from now on; made for as many loops.
+    ///
+    /// Before the first call TLS connections are closed.
+    public func replaceTLS(_ context: TLSContext) { shared.replaceTLS(context) }
 
     /// Whether ``drain(withinMicroseconds:)`` has begun.
     public var isDraining: Bool { shared.isDraining }

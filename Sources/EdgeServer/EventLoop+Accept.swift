@@ -8,11 +8,12 @@ extension EventLoop {
     mutating func accept(_ position: Int) {
         guard position < listeners.sockets.count else { return }
         let listener = listeners.sockets[position].descriptor
+        let isTLS = listeners.sockets[position].kind == .https
         for _ in 0..<Limits.acceptsPerTurn {
             var peer = PeerAddress()
             let descriptor = Socket.accept(listener, peer: &peer)
             if descriptor >= 0 {
-                admit(descriptor, peer)
+                admit(descriptor, peer, isTLS: isTLS)
                 continue
             }
             let error = Errno.current
@@ -26,7 +27,7 @@ extension EventLoop {
     }
 
     /// Takes a connection in, or closes it when a limit says so.
-    private mutating func admit(_ descriptor: CInt, _ peer: PeerAddress) {
+    private mutating func admit(_ descriptor: CInt, _ peer: PeerAddress, isTLS: Bool) {
         // A proxy's connections are many clients': only the process's limit is for them.
         let isProxy = !settings.proxies.isEmpty && settings.proxies.contains(peer)
         if settings.proxyHeader != nil, !isProxy {
@@ -35,24 +36,27 @@ extension EventLoop {
             return Socket.close(descriptor)
         }
         guard shared.enter(peer, countingAddress: !isProxy) else {
-            return refuseConnection(descriptor)
+            return refuseConnection(descriptor, isTLS: isTLS)
         }
         guard let index = slab.take(descriptor: descriptor, peer: peer) else {
             shared.leave(peer, countingAddress: !isProxy)
-            return refuseConnection(descriptor)
+            return refuseConnection(descriptor, isTLS: isTLS)
         }
         counters.add(.connectionsAccepted, 1)
         slab[index].pointee.isProxy = isProxy
         slab[index].pointee.awaitsProxyHeader = settings.proxyHeader != nil
         slab[index].pointee.deadline = now + limits.headerTimeoutMicroseconds
+        if isTLS { expectHandshake(index) }
         receive(index)
     }
 
     /// One past the limit: told so, and closed.
-    private mutating func refuseConnection(_ descriptor: CInt) {
+    private mutating func refuseConnection(_ descriptor: CInt, isTLS: Bool) {
         counters.add(.connectionsRefused, 1)
-        let count = writeStatus(503, closing: true, at: 0)
-        _ = Socket.send(descriptor, UnsafeRawBufferPointer(rebasing: sendSlab[..<count]))
+        if !isTLS {
+            let count = writeStatus(503, closing: true, at: 0)
+            _ = Socket.send(descriptor, UnsafeRawBufferPointer(rebasing: sendSlab[..<count]))
+        }
         Socket.close(descriptor)
     }
 
@@ -77,6 +81,7 @@ extension EventLoop {
     /// Closes a connection and gives back all that it held.
     mutating func close(_ index: Int) {
         pendingOutput = 0
+        if slab[index].pointee.isTLS { endSealed(index) }
         releaseInput(index)
         releaseOutput(index)
         wheel.cancel(index)

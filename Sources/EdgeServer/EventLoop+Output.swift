@@ -6,6 +6,7 @@ internal import Telemetry
 extension EventLoop {
     /// Sends the send slab's answers; false when some had to be kept, or the connection is gone.
     mutating func flush(_ index: Int) -> Bool {
+        if slab[index].pointee.isTLS { return flushSealed(index) }
         guard pendingOutput > 0 else { return true }
         let bytes = UnsafeRawBufferPointer(rebasing: sendSlab[..<pendingOutput])
         let sent = Socket.send(slab[index].pointee.descriptor, bytes)
@@ -42,7 +43,7 @@ extension EventLoop {
         watch(index, .readable)
     }
 
-    private mutating func awaitReader(_ index: Int) {
+    mutating func awaitReader(_ index: Int) {
         slab[index].pointee.phase = .sending
         slab[index].pointee.deadline = now + limits.idleTimeoutMicroseconds
         watch(index, .writable)
@@ -50,6 +51,12 @@ extension EventLoop {
 
     /// Sends kept output, as far as the client takes it, then serves what was kept behind it.
     mutating func continueSending(_ index: Int) {
+        if slab[index].pointee.isTLS { return continueSealed(index) }
+        sendKept(index)
+    }
+
+    /// Sends a block of output as it is, then serves.
+    mutating func sendKept(_ index: Int) {
         let connection = slab[index]
         guard let output = connection.pointee.output else { return afterOutput(index) }
         let start = Int(connection.pointee.outputStart)
@@ -71,7 +78,7 @@ extension EventLoop {
         }
     }
 
-    private mutating func afterOutput(_ index: Int) {
+    mutating func afterOutput(_ index: Int) {
         let connection = slab[index]
         if connection.pointee.closesAfterOutput { return settle(index) }
         connection.pointee.phase = .idle
@@ -110,7 +117,7 @@ extension EventLoop {
             case .parked:
                 releaseOutput(index)
                 refuseNow(index, 503)
-            case .idle, .sending, .lingering, .free: close(index)
+            case .handshake, .idle, .sending, .lingering, .free: close(index)
             }
         }
     }

@@ -24,20 +24,28 @@ extension EventLoop {
         {
             return
         }
-        let target: UnsafeMutableRawBufferPointer
-        if let input = connection.pointee.input {
-            let filled = Int(connection.pointee.inputCount)
-            target = UnsafeMutableRawBufferPointer(
-                start: input + filled, count: inputRoom(index))
-        } else {
-            target = receiveSlab
-        }
-        let count = Socket.receive(connection.pointee.descriptor, target)
+        if connection.pointee.isTLS { return receiveSealed(index) }
+        let count = Socket.receive(connection.pointee.descriptor, receiveRoom(index))
         if count <= 0 {
             if count == -Socket.wouldBlock { return watch(index, .readable) }
             return close(index)
         }
         counters.add(.bytesReceived, count)
+        take(index, count)
+    }
+
+    /// Where a connection's next bytes go: behind its unfinished request, or into the receive slab.
+    @inline(__always)
+    func receiveRoom(_ index: Int) -> UnsafeMutableRawBufferPointer {
+        guard let input = slab[index].pointee.input else { return receiveSlab }
+        let filled = Int(slab[index].pointee.inputCount)
+        return UnsafeMutableRawBufferPointer(start: input + filled, count: inputRoom(index))
+    }
+
+    /// Serves what has come into ``receiveRoom(_:)``.
+    @inline(__always)
+    mutating func take(_ index: Int, _ count: Int) {
+        let connection = slab[index]
         guard let input = connection.pointee.input else {
             return serve(index, UnsafeMutableRawBufferPointer(rebasing: receiveSlab[..<count]))
         }

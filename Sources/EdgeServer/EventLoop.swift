@@ -76,6 +76,18 @@ struct EventLoop: ~Copyable {
     /// The spool has claimed its node: identities may be minted.
     var isAdmitted = false
     var drain = DrainState()
+    /// Between the sockets and OpenSSL.
+    let wire: TLSWire
+    /// Certificates for new TLS connections; nil without any.
+    private(set) var tlsContext: TLSContext?
+    private var tlsVersion = 0
+    /// Handshakes that may begin in a turn.
+    var handshakesPerTurn = HandshakeBudget(
+        full: Limits.fullHandshakesPerTurn, resumed: Limits.resumedHandshakesPerTurn)
+    /// TLS handshakes that wait for a turn with time for them.
+    var deferredHandshakes = DeferredHandshakes()
+    /// The connection whose bytes lie in ``wire``.
+    var sealing = -1
 
     init(
         settings: LoopSettings, shared: LoopShared, counters: CounterBlock,
@@ -96,11 +108,12 @@ struct EventLoop: ~Copyable {
         wheel = TimerWheel(capacity: settings.slabCapacity, now: now)
         let large = max(
             settings.limits.headerBytes + settings.limits.bodyBytes + 4096,
-            max(Limits.receiveBytes, Limits.sendBytes))
+            max(Limits.receiveBytes, Limits.sendBytes + Limits.sealingBytes))
         pool = BlockPool(
             smallBytes: settings.limits.headerBytes + 1024, largeBytes: large,
             budgetBytes: settings.budgetBytes)
         parked = ParkedQueue()
+        wire = TLSWire(plaintextBytes: Limits.sendBytes)
         let boot = SystemClock.bootMicroseconds()
         carried = CarriedClock(wall: SystemClock.wallMicroseconds(), boot: boot)
         clock.update(wallMicroseconds: carried.now(boot: boot))
@@ -141,7 +154,7 @@ struct EventLoop: ~Copyable {
 
     /// One wait and all that came of it.
     mutating func turn(milliseconds: Int32) {
-        let count = epoll.wait(events, milliseconds: milliseconds)
+        let count = epoll.wait(events, milliseconds: deferredHandshakes.isEmpty ? milliseconds : 0)
         tick()
         for position in 0..<count {
             let data = events.data(position)
@@ -151,6 +164,7 @@ struct EventLoop: ~Copyable {
                 handle(index, events.events(position))
             }
         }
+        if !deferredHandshakes.isEmpty { continueHandshakes() }
         if wantsSync {
             wantsSync = false
             appender.requestSync()
@@ -174,6 +188,11 @@ struct EventLoop: ~Copyable {
         clock.update(wallMicroseconds: carried.now(boot: boot))
         isAdmitted = shared.isAdmitted
         if shared.geoVersion != geoVersion { replaceGeo() }
+        if shared.tlsVersion != tlsVersion {
+            tlsVersion = shared.tlsVersion
+            tlsContext = shared.tlsContext
+        }
+        wire.budget = handshakesPerTurn
     }
 
     /// Takes over another database; what was remembered of the old one goes with it.
@@ -204,7 +223,7 @@ struct EventLoop: ~Copyable {
         let isBroken =
             came.rawValue & (Epoll.Events.error.rawValue | Epoll.Events.hangUp.rawValue) != 0
         switch slab[index].pointee.phase {
-        case .idle, .head, .body: receive(index)
+        case .idle, .head, .body, .handshake: receive(index)
         case .sending: isBroken ? close(index) : continueSending(index)
         case .parked: if isBroken { close(index) }
         case .lingering: discard(index)

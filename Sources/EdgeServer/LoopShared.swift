@@ -3,6 +3,7 @@ internal import EdgeCore
 internal import GeoIP
 internal import LinuxIO
 internal import Synchronization
+internal import TLS
 
 /// What every loop of a server sees.
 ///
@@ -24,6 +25,8 @@ final class LoopShared: @unchecked Sendable {
     private let admission: Atomic<Bool>
     private let geo = Mutex<GeoDatabase?>(nil)
     private let geoChanges = Atomic<Int>(0)
+    private let tls = Mutex<TLSContext?>(nil)
+    private let tlsChanges = Atomic<Int>(0)
     private let draining = Atomic<Bool>(false)
     private let started = Atomic<Int>(0)
     private let withoutListeners = Atomic<Int>(0)
@@ -107,6 +110,18 @@ final class LoopShared: @unchecked Sendable {
     func replaceGeo(_ database: GeoDatabase?) {
         geo.withLock { $0 = database }
         geoChanges.wrappingAdd(1, ordering: .releasing)
+    }
+
+    /// The certificates of new TLS connections.
+    var tlsContext: TLSContext? { tls.withLock { $0 } }
+
+    /// Changes with every ``replaceTLS(_:)``; loops compare it once a turn.
+    var tlsVersion: Int { tlsChanges.load(ordering: .acquiring) }
+
+    /// Publishes other certificates.
+    func replaceTLS(_ context: TLSContext) {
+        tls.withLock { $0 = context }
+        tlsChanges.wrappingAdd(1, ordering: .releasing)
     }
 
     /// Whether the loops are to end.

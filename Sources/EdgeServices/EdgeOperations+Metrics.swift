@@ -38,6 +38,15 @@ extension EdgeOperations {
         text.counter(
             "connections_timed_out_total", "Connections closed because a deadline passed.",
             counters.total(.connectionsTimedOut))
+        text.gauge(
+            "tls_connections", "TLS connections open now.", counters.openTLSConnections)
+        text.counter("tls_handshakes_total", "TLS handshakes, by what came of them.")
+        text.sample(counters.total(.tlsHandshakesFull), ["result": "full"])
+        text.sample(counters.total(.tlsHandshakesResumed), ["result": "resumed"])
+        text.sample(counters.total(.tlsHandshakesFailed), ["result": "failed"])
+        text.counter(
+            "tls_handshakes_deferred_total", "TLS handshakes that waited for a later turn.",
+            counters.total(.tlsHandshakesDeferred))
         text.counter(
             "received_bytes_total", "Bytes received from clients.", counters.total(.bytesReceived))
         text.counter("sent_bytes_total", "Bytes sent to clients.", counters.total(.bytesSent))

@@ -313,6 +313,13 @@ public final class EdgeOperations: OperationsHandler {
                 }
             }
             json.member("connections", counters.openConnections)
+            json.object("tls") { json in
+                json.member("connections", counters.openTLSConnections)
+                json.member("handshakes_full", counters.total(.tlsHandshakesFull))
+                json.member("handshakes_resumed", counters.total(.tlsHandshakesResumed))
+                json.member("handshakes_failed", counters.total(.tlsHandshakesFailed))
+                json.member("handshakes_deferred", counters.total(.tlsHandshakesDeferred))
+            }
             json.object("database") { json in
                 json.member("connected", database.isConnected)
                 json.member("last_error", database.lastError)

@@ -47,6 +47,18 @@ public enum EdgeCounter: Int, CaseIterable, Sendable {
     case connectionsRefused
     /// Connections closed because a deadline passed.
     case connectionsTimedOut
+    /// TLS handshakes that made a new session.
+    case tlsHandshakesFull
+    /// TLS handshakes that went on with a session of before.
+    case tlsHandshakesResumed
+    /// TLS handshakes that were begun and came to nothing.
+    case tlsHandshakesFailed
+    /// TLS handshakes that had to wait for a turn with time for them.
+    case tlsHandshakesDeferred
+    /// TLS connections accepted.
+    case tlsConnectionsOpened
+    /// TLS connections that have ended.
+    case tlsConnectionsClosed
     /// Bytes received from clients.
     case bytesReceived
     /// Bytes sent to clients.
@@ -125,5 +137,11 @@ public final class EdgeCounters: Sendable {
         // Closed is read first, so that a connection between the two reads never makes it negative.
         let closed = total(.connectionsClosed)
         return max(0, total(.connectionsAccepted) &- closed)
+    }
+
+    /// TLS connections open now, those within a handshake too.
+    public var openTLSConnections: Int {
+        let closed = total(.tlsConnectionsClosed)
+        return max(0, total(.tlsConnectionsOpened) &- closed)
     }
 }

@@ -32,7 +32,8 @@ struct RunCommand: ParsableCommand {
         let configuration: ClickdConfiguration
         do throws(ConfigurationError) {
             configuration = try ConfigurationLoader.load(
-                path: path, connectionStrings: Connection.canRead)
+                path: path, connectionStrings: Connection.canRead,
+                certificates: Daemon.certificateFaults)
         } catch {
             CurrentProcess.writeError("\(error)\n")
             CurrentProcess.exitNow(error.exitCode)

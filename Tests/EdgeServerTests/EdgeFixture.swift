@@ -2,6 +2,7 @@
 import EdgeCore
 import LinuxIO
 import RingLog
+import TLS
 import Telemetry
 import Tracking
 
@@ -22,6 +23,14 @@ enum Known {
     static let signingKey = Array("a signing key of enough bytes".utf8)
 }
 
+/// What clients of the fixture speak.
+enum Transport {
+    case plain
+    case tls
+    /// What the running test speaks; suites set it around the tests that they borrow.
+    @TaskLocal static var current = Transport.plain
+}
+
 /// An edge over a ring and a spool of its own.
 final class EdgeFixture {
     let path: String
@@ -30,6 +39,7 @@ final class EdgeFixture {
     let server: EdgeServer
     let counters: EdgeCounters
     let directory: EdgeDirectory
+    let tickets = TLSTicketKeys()
 
     init(
         limits: EdgeLimits = EdgeLimits(), workers: Int = 1, publishing: Bool = true,
@@ -56,9 +66,14 @@ final class EdgeFixture {
         var options = EdgeServerOptions(
             listen: [anyPort], workers: workers, clickKey: Known.key,
             verifyKeys: [Known.key], limits: limits)
+        if Transport.current == .tls { options.listenTLS = [anyPort] }
         configure(&options)
         server = try EdgeServer(
             options: options, store: store, directory: directory, counters: counters)
+        if Transport.current == .tls {
+            server.replaceTLS(
+                try TLSContext(Certificates.twins(), tickets: tickets, loops: workers))
+        }
     }
 
     deinit { if isOwner { try? FileSystem.removeTree(path) } }
@@ -100,7 +115,12 @@ final class EdgeFixture {
             merchantsAsOf: Timestamp(microseconds: SystemClock.wallMicroseconds()))
     }
 
-    func client() throws -> RawClient { try RawClient(port: server.ports[0]) }
+    func client() throws -> RawClient {
+        switch Transport.current {
+        case .plain: try RawClient(port: server.ports[0])
+        case .tls: try RawClient(port: server.ports[1], context: Certificates.client())
+        }
+    }
 }
 
 /// An HTTP answer as it came.
@@ -119,7 +139,9 @@ struct RawResponse {
 
 /// A blocking connection that sends what it is told and splits what it hears into answers.
 final class RawClient {
+    /// Of nothing, where ``tls`` has its own.
     private let socket: FileDescriptor
+    private let tls: TLSClient?
     private var heard: [UInt8] = []
 
     init(port: UInt16) throws {
@@ -127,18 +149,48 @@ final class RawClient {
             throw FixtureError(description: "no address")
         }
         socket = try Socket.connect(address, timeoutSeconds: 20)
+        tls = nil
+    }
+
+    init(
+        port: UInt16, context: TLSClientContext, name: String? = nil,
+        session: TLSClientSession? = nil
+    ) throws {
+        guard let address = SocketAddress("127.0.0.1:\(port)") else {
+            throw FixtureError(description: "no address")
+        }
+        socket = try FileDescriptor.open("/dev/null", .read)
+        tls = try TLSClient(
+            try Socket.connect(address, timeoutSeconds: 20), context: context, name: name,
+            session: session)
+    }
+
+    /// The TLS connection.
+    func secured() throws -> TLSClient {
+        guard let tls else { throw FixtureError(description: "not TLS") }
+        return tls
     }
 
     func send(_ text: String) throws { try send(Array(text.utf8)) }
 
     func send(_ bytes: [UInt8]) throws {
+        if let tls { return try tls.write(bytes) }
         try bytes.withUnsafeBytes { try socket.writeAll($0) }
     }
 
-    func finishSending() { Socket.shutdownWriting(socket.rawValue) }
+    /// Ends the writing half; over TLS this is close_notify.
+    func finishSending() {
+        if let tls { return tls.finishSending() }
+        Socket.shutdownWriting(socket.rawValue)
+    }
 
     /// More bytes; false at the end.
     private func hear() throws -> Bool {
+        if let tls {
+            let bytes = try tls.read()
+            heard += bytes
+            return !bytes.isEmpty
+        }
         var chunk = [UInt8](repeating: 0, count: 65_536)
         let count = try chunk.withUnsafeMutableBytes { try socket.read(into: $0) }
         heard += chunk[..<count]
