@@ -6,6 +6,8 @@ internal import LinuxIO
 public enum BenchmarkPart: String, CaseIterable, Sendable {
     /// Requests against the peers.
     case redirects
+    /// TLS against nginx.
+    case tls
     /// The way of the clicks into PostgreSQL against psql's.
     case flush
 }
@@ -50,6 +52,11 @@ public struct Benchmark {
         if let clickd = stack.clickd { try pin(clickd.id) }
         var lines: [(String, String)] = []
         if parts.contains(.redirects) { lines += try compareRedirects(stack, peers) }
+        if parts.contains(.tls) {
+            let tls = TLSBenchmark(
+                sources: sources, directory: directory, pairs: pairs, seconds: seconds)
+            lines += try tls.run(cluster)
+        }
         if parts.contains(.flush) {
             let pairs = min(pairs, 3)
             lines.append(("flush/copy", try FlushBenchmark(stack: stack, pairs: pairs).run()))

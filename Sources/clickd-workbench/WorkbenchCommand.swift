@@ -7,7 +7,7 @@ internal import Workbench
 struct WorkbenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "clickd-workbench", abstract: "Runs the whole product here, or measures it.",
-        subcommands: [Run.self, Bench.self])
+        subcommands: [Run.self, Bench.self, TLSLoadCommand.self])
 
     struct Run: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -43,10 +43,10 @@ struct WorkbenchCommand: ParsableCommand {
         @Option(help: "Seconds of each run.")
         var seconds = 4
         @Option(
-            help: "One part alone: redirects or flush.",
+            help: "One part alone: redirects, tls or flush.",
             transform: { text in
                 guard let part = BenchmarkPart(rawValue: text) else {
-                    throw ValidationError("redirects or flush")
+                    throw ValidationError("redirects, tls or flush")
                 }
                 return part
             })
