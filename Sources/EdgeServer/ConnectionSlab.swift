@@ -80,6 +80,8 @@ struct Connection: BitwiseCopyable {
     var tls = TLSSession()
 
     @inline(__always) var ownsBuffer: Bool { input != nil || output != nil }
+    /// Nothing is under way: no request, and no handshake that has begun.
+    var isIdle: Bool { phase == .idle || phase == .handshake && !tls.isActive }
 }
 
 /// Fixed room for connections.

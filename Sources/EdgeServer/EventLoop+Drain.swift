@@ -26,9 +26,9 @@ extension EventLoop {
     /// the loop ends with the last of the others.
     mutating func continueDrain() {
         if now - drain.startedAt >= Limits.drainGraceMicroseconds {
-            for index in 0..<slab.highWater where slab[index].pointee.phase == .idle {
+            for index in 0..<slab.highWater where slab[index].pointee.isIdle {
                 receive(index)
-                if slab[index].pointee.phase == .idle { close(index) }
+                if slab[index].pointee.isIdle { close(index) }
             }
         }
         drain.isOver = slab.count == 0 || now - drain.startedAt >= Limits.drainMicroseconds

@@ -78,6 +78,9 @@ public struct TLSLoad: Sendable {
         }
     }
 
+    /// One connection and its redirect.
+    public func probe() throws { _ = try exchange(TLSClientContext(), nil) }
+
     private func exchange(
         _ context: TLSClientContext, _ session: TLSClientSession?
     ) throws -> TLSClient {

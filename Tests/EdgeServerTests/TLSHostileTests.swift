@@ -1,5 +1,8 @@
 // Clients that do not speak TLS, or not as they should.
+import Configuration
+import EdgeCore
 import LinuxIO
+import RingLog
 import Synchronization
 import Telemetry
 import Testing
@@ -48,6 +51,43 @@ import Testing
             #expect(edge.counters.total(.connectionsTimedOut) == 1)
             // Nothing was begun, so nothing has failed.
             #expect(edge.counters.total(.tlsHandshakesFailed) == 0)
+        }
+    }
+
+    @Test("Whoever says nothing does not hold a drain up")
+    func silentAtDrain() throws {
+        try Transport.$current.withValue(.tls) {
+            let edge = try EdgeFixture()
+            try edge.start()
+            let socket = try edge.rawSocket()
+            for _ in 0..<5000 where edge.counters.total(.tlsConnectionsOpened) == 0 {
+                Thread.sleep(microseconds: 1000)
+            }
+            #expect(edge.counters.openTLSConnections == 1)
+            // Half of the time after which a drain leaves what is unfinished.
+            #expect(edge.server.drain(withinMicroseconds: Limits.drainMicroseconds / 2))
+            #expect(edge.hear(socket).isEmpty)
+            edge.store.stopSpooler()
+        }
+    }
+
+    @Test("A PROXY header comes before the handshake, in the clear")
+    func proxied() throws {
+        try Transport.$current.withValue(.tls) {
+            let fixture = try EdgeFixture {
+                $0.proxies = TrustedProxies(["127.0.0.0/8"].compactMap { AddressRange($0) })
+                $0.proxyHeader = .v1
+            }
+            try fixture.run { edge in
+                let socket = try edge.rawSocket()
+                let header = Array("PROXY TCP4 203.0.113.9 10.0.0.1 5 443\r\n".utf8)
+                _ = header.withUnsafeBytes { Socket.send(socket.rawValue, $0) }
+                let client = try TLSClient(
+                    socket, context: Certificates.client(), name: "go.example")
+                try client.write(Array(get("/shoes").utf8))
+                #expect(try client.read().starts(with: "HTTP/1.1 302".utf8))
+                #expect(throws: TLSClientError.self) { _ = try edge.client() }
+            }
         }
     }
 
