@@ -96,7 +96,7 @@ let package = Package(
                 "LinuxIO", "TLS",
                 "Telemetry", "Configuration", "RingLog", arguments,
             ]),
-        core("Workbench", ["LinuxIO", "TLS", "Tracking"]),
+        core("Workbench", ["LinuxIO", "TLS", "Tracking", "EdgeCore"]),
 
         // Executables: wiring only.
         .executableTarget(

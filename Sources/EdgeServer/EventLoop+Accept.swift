@@ -12,6 +12,7 @@ extension EventLoop {
         for _ in 0..<Limits.acceptsPerTurn {
             var peer = PeerAddress()
             let descriptor = Socket.accept(listener, peer: &peer)
+            counters.add(.callsOther)
             if descriptor >= 0 {
                 admit(descriptor, peer, isTLS: isTLS)
                 continue
@@ -65,6 +66,7 @@ extension EventLoop {
         let connection = slab[index]
         wheel.schedule(index, at: connection.pointee.deadline)
         if connection.pointee.isWatched && connection.pointee.interest == interest { return }
+        counters.add(.callsOther)
         do throws(Errno) {
             if connection.pointee.isWatched {
                 try epoll.modify(connection.pointee.descriptor, interest, data: slab.data(index))
@@ -88,6 +90,7 @@ extension EventLoop {
         shared.leave(
             slab[index].pointee.peer, countingAddress: !slab[index].pointee.isProxy)
         Socket.close(slab[index].pointee.descriptor)
+        counters.add(.callsOther)
         slab.give(index)
         counters.add(.connectionsClosed, 1)
     }

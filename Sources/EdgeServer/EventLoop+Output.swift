@@ -10,6 +10,7 @@ extension EventLoop {
         guard pendingOutput > 0 else { return true }
         let bytes = UnsafeRawBufferPointer(rebasing: sendSlab[..<pendingOutput])
         let sent = Socket.send(slab[index].pointee.descriptor, bytes)
+        counters.add(.callsSend)
         if sent == pendingOutput {
             pendingOutput = 0
             counters.add(.bytesSent, sent)
@@ -63,6 +64,7 @@ extension EventLoop {
         let end = Int(connection.pointee.outputEnd)
         let bytes = UnsafeRawBufferPointer(start: output + start, count: end - start)
         let sent = Socket.send(connection.pointee.descriptor, bytes)
+        counters.add(.callsSend)
         guard sent >= 0 || sent == -Socket.wouldBlock else { return close(index) }
         if sent == bytes.count {
             counters.add(.bytesSent, sent)
@@ -94,6 +96,7 @@ extension EventLoop {
     mutating func discard(_ index: Int) {
         let connection = slab[index]
         let count = Socket.receive(connection.pointee.descriptor, receiveSlab)
+        counters.add(.callsReceive)
         if count == -Socket.wouldBlock { return }
         guard count > 0 else { return close(index) }
         connection.pointee.discarded += UInt32(truncatingIfNeeded: count)

@@ -26,6 +26,7 @@ extension EventLoop {
         }
         if connection.pointee.isTLS { return receiveSealed(index) }
         let count = Socket.receive(connection.pointee.descriptor, receiveRoom(index))
+        counters.add(.callsReceive)
         if count <= 0 {
             if count == -Socket.wouldBlock { return watch(index, .readable) }
             return close(index)
@@ -147,8 +148,7 @@ extension EventLoop {
         // Before the node is claimed no identity may be minted: as if nothing were loaded.
         let record =
             isAdmitted ? appender.reserve(bytes: ClickRecord.maximumBytes, priority: .click) : nil
-        let entered = shared.directory.enter(loop: settings.number)
-        let tables = isAdmitted ? entered : nil
+        let tables = isAdmitted ? tables : nil
         let peer = client(index, bytes)
         let isLimited = settings.proxies.isLimited(peer, head)
         let probe = clickRates.probe(peer, at: now)
@@ -159,7 +159,6 @@ extension EventLoop {
             client: ClientAddress(high: peer.high, low: peer.low, isIPv6: peer.isIPv6),
             place: place, clock: clock, tables: tables, closing: !head.keepAlive, isRapid: isRapid,
             record: record, response: sendRoom(at: pendingOutput))
-        shared.directory.leave(loop: settings.number)
         if answer.recordBytes > 0 {
             // In the ring before the first byte of the answer leaves (contract, 7.1).
             _ = appender.commit(bytes: answer.recordBytes, kind: RecordKind.click.rawValue)

@@ -53,6 +53,9 @@ struct EventLoop: ~Copyable {
     var appender: RingAppender
     var engine: ClickEngine
     var intake: ConversionIntake<OpenSSLDigests>
+    private let tableReader: TableReader
+    /// The tables of this turn.
+    var tables: UnsafePointer<EdgeTableView>?
     /// Where addresses are; nil without a database.
     var geo: GeoMemo?
     private var geoVersion = 0
@@ -96,6 +99,7 @@ struct EventLoop: ~Copyable {
     ) {
         self.settings = settings
         self.shared = shared
+        tableReader = shared.directory.reader(loop: settings.number)
         self.counters = counters
         conversionRates = shared.conversionRates
         unknownRates = shared.unknownRates
@@ -155,7 +159,10 @@ struct EventLoop: ~Copyable {
     /// One wait and all that came of it.
     mutating func turn(milliseconds: Int32) {
         let count = epoll.wait(events, milliseconds: deferredHandshakes.isEmpty ? milliseconds : 0)
+        counters.add(.callsWait)
         tick()
+        // Once a turn, not for each request: the store that pins them is a fence.
+        tables = tableReader.enter()
         for position in 0..<count {
             let data = events.data(position)
             if data >> 32 == 0 {
@@ -171,6 +178,8 @@ struct EventLoop: ~Copyable {
         }
         expire()
         if drain.isDraining { continueDrain() }
+        tables = nil
+        tableReader.leave()
     }
 
     /// Reads the clocks, once a turn.

@@ -50,6 +50,11 @@ extension EdgeOperations {
         text.counter(
             "received_bytes_total", "Bytes received from clients.", counters.total(.bytesReceived))
         text.counter("sent_bytes_total", "Bytes sent to clients.", counters.total(.bytesSent))
+        text.counter("loop_calls_total", "System calls of the event loops, by kind.")
+        text.sample(counters.total(.callsWait), ["call": "wait"])
+        text.sample(counters.total(.callsReceive), ["call": "receive"])
+        text.sample(counters.total(.callsSend), ["call": "send"])
+        text.sample(counters.total(.callsOther), ["call": "other"])
     }
 
     private func writeRecords(_ database: DatabaseFacts, to text: inout PrometheusText) {

@@ -115,6 +115,12 @@ public enum FileSystem {
         return slash == path.startIndex ? "/" : String(path[..<slash])
     }
 
+    /// The last name of a path.
+    public static func name(of path: String) -> String {
+        guard let slash = path.lastIndex(of: "/") else { return path }
+        return String(path[path.index(after: slash)...])
+    }
+
     /// The directory that relative paths begin at.
     public static var workingDirectory: String {
         guard let buffer = getcwd(nil, 0) else { return "." }

@@ -54,6 +54,18 @@ public struct MappedFile: ~Copyable, @unchecked Sendable {
 
     deinit { munmap(bytes.baseAddress, reservedBytes) }
 
+    /// Keeps the mapping for as long as the process lives, or until ``unmap(_:)``; its bytes.
+    public consuming func release() -> UnsafeRawBufferPointer {
+        let kept = UnsafeRawBufferPointer(start: bytes.baseAddress, count: reservedBytes)
+        discard self
+        return kept
+    }
+
+    /// Undoes a mapping that was released.
+    public static func unmap(_ bytes: UnsafeRawBufferPointer) {
+        munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count)
+    }
+
     /// Tells the kernel that the mapping will be read from front to back.
     public func adviseSequential() { madvise(bytes.baseAddress, reservedBytes, MADV_SEQUENTIAL) }
 }

@@ -55,6 +55,15 @@ public struct Thread: ~Copyable, Sendable {
     /// Lets the thread end by itself: nobody will join it.
     public consuming func detach() { pthread_detach(handle) }
 
+    /// Has the calling thread give way to others that want the processor.
+    ///
+    /// By 0...19 above the niceness that it has; nothing takes that back.
+    public static func giveWay(nice: Int32) {
+        // On Linux the call is about one thread; 0 is the caller.
+        let which = Int32(PRIO_PROCESS.rawValue)
+        _ = setpriority(which, 0, getpriority(which, 0) + nice)
+    }
+
     /// Sleeps the calling thread.
     public static func sleep(microseconds: Int64) {
         var wanted = timespec(

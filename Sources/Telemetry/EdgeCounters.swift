@@ -63,6 +63,14 @@ public enum EdgeCounter: Int, CaseIterable, Sendable {
     case bytesReceived
     /// Bytes sent to clients.
     case bytesSent
+    /// Waits for events: one a turn of a loop.
+    case callsWait
+    /// Calls that receive from a client.
+    case callsReceive
+    /// Calls that send to a client.
+    case callsSend
+    /// Calls that accept, watch, shut down or close a connection, and those on wake-ups.
+    case callsOther
 }
 
 /// One loop's counters: the loop adds, anyone reads.

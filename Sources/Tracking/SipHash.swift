@@ -81,13 +81,26 @@ public struct SipHash24: BitwiseCopyable {
                 UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self)))
             offset += 8
         }
-        var tail: UInt64 = 0
-        var shift: UInt64 = 0
-        while offset < bytes.count {
-            tail |= UInt64(bytes[offset]) << shift
-            shift += 8
-            offset += 1
+        return state.finish(tail: tail(bytes, from: offset), totalBytes: bytes.count)
+    }
+
+    /// The last 0...7 bytes, little-endian, without reading beyond them.
+    @inline(__always)
+    private static func tail(_ bytes: UnsafeRawBufferPointer, from offset: Int) -> UInt64 {
+        let count = bytes.count &- offset
+        guard count > 0 else { return 0 }
+        if bytes.count >= 8 {
+            let last = bytes.loadUnaligned(fromByteOffset: bytes.count &- 8, as: UInt64.self)
+            return UInt64(littleEndian: last) >> UInt64(8 &* (8 &- count))
         }
-        return state.finish(tail: tail, totalBytes: bytes.count)
+        if count >= 4 {
+            // Two words that overlap where there are fewer than eight bytes.
+            let low = bytes.loadUnaligned(fromByteOffset: 0, as: UInt32.self)
+            let high = bytes.loadUnaligned(fromByteOffset: count &- 4, as: UInt32.self)
+            return UInt64(UInt32(littleEndian: low))
+                | UInt64(UInt32(littleEndian: high)) << UInt64(8 &* (count &- 4))
+        }
+        return UInt64(bytes[0]) | UInt64(bytes[count >> 1]) << UInt64(8 &* (count >> 1))
+            | UInt64(bytes[count &- 1]) << UInt64(8 &* (count &- 1))
     }
 }

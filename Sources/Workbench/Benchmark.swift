@@ -1,33 +1,52 @@
 // `make bench`: clickd against nginx and a server that does nothing, run in turn (ours, theirs, ours,
-// theirs), each line the median of the paired ratios. CPU time is the kernel's own accounting.
+// theirs), each line the median of the paired ratios. CPU time is the kernel's own accounting. What each
+// line means is in Benchmarks/README.md.
 internal import LinuxIO
 
 /// What can be measured by itself.
 public enum BenchmarkPart: String, CaseIterable, Sendable {
     /// Requests against the peers.
     case redirects
+    /// Sixteen requests at a time, and one request a connection.
+    case connections
+    /// Latency at half of nginx's capacity.
+    case latency
+    /// Ten million links, and no recording.
+    case links
     /// TLS against nginx.
     case tls
     /// The way of the clicks into PostgreSQL against psql's.
     case flush
 }
 
+/// How much is measured.
+public struct BenchmarkSize: Sendable {
+    /// Pairs of each comparison.
+    public var pairs = 5
+    /// Seconds of each run.
+    public var seconds = 4
+    /// Links of the large table.
+    public var links = 10_000_000
+    /// Whether clickd's services and its database share the core of its loop.
+    public var sharesCore = false
+    /// The defaults of `make bench`.
+    public init() {}
+}
+
 /// The comparisons of `Benchmarks/`.
 public struct Benchmark {
-    private let sources: String
-    private let pairs: Int
-    private let seconds: Int
+    let sources: String
+    let size: BenchmarkSize
     private let parts: [BenchmarkPart]
-    private let directory: String
+    let directory: String
 
-    /// Comparisons of so many pairs, each run so many seconds.
+    /// Comparisons of a size; of some parts only, if not all are wanted.
     public init(
-        sources: String, pairs: Int, seconds: Int, parts: [BenchmarkPart] = BenchmarkPart.allCases
+        sources: String, size: BenchmarkSize, parts: [BenchmarkPart] = BenchmarkPart.allCases
     ) throws {
         self.parts = parts
         self.sources = sources
-        self.pairs = max(1, pairs)
-        self.seconds = max(1, seconds)
+        self.size = size
         directory = "/var/tmp/clickd-bench-\(CurrentProcess.id)"
         try FileSystem.makeDirectories(directory, permissions: 0o755)
     }
@@ -37,38 +56,78 @@ public struct Benchmark {
         defer { try? FileSystem.removeTree(directory) }
         let cluster = try PrivateCluster.start(directory: "\(directory)/postgres")
         defer { cluster.stop() }
-        let stack = ServiceStack(
-            directory: directory, port: try SocketAddress.freePort(), cluster: cluster)
-        stack.settings["http"] = "{ listen: [\"127.0.0.1:\(stack.port)\"], workers: 1 }"
-        stack.settings["log"] = "{ level: error, format: text }"
-        try stack.prepare()
-        _ = try stack.psql(SampleData.sql(), ["-q"])
+        let stack = try makeStack("clickd", cluster)
         defer { stack.stop(removingRings: true) }
         var peers = BenchmarkPeers(sources: sources, directory: directory)
         defer { peers.stop() }
-        if parts.contains(.redirects) { try peers.start() }
-        try pin(cluster)
-        try stack.startClickd()
-        if let clickd = stack.clickd { try pin(clickd.id) }
+        let wantsPeers: Set<BenchmarkPart> = [.redirects, .connections, .latency]
+        if !wantsPeers.isDisjoint(with: parts) { try peers.start() }
+        if size.sharesCore { try pin(cluster) }
+        try start(stack)
         var lines: [(String, String)] = []
-        if parts.contains(.redirects) { lines += try compareRedirects(stack, peers) }
-        if parts.contains(.tls) {
-            let tls = TLSBenchmark(
-                sources: sources, directory: directory, pairs: pairs, seconds: seconds)
-            lines += try tls.run(cluster)
-        }
-        if parts.contains(.flush) {
-            let pairs = min(pairs, 3)
-            lines.append(("flush/copy", try FlushBenchmark(stack: stack, pairs: pairs).run()))
+        for part in BenchmarkPart.allCases where parts.contains(part) {
+            switch part {
+            case .redirects: lines += try compareRedirects(stack, peers)
+            case .connections: lines += try compareConnections(stack, peers)
+            case .latency: lines += try compareLatency(stack, peers)
+            case .links: lines += try compareLinks(cluster)
+            case .tls:
+                let tls = TLSBenchmark(
+                    sources: sources, directory: directory, pairs: size.pairs,
+                    seconds: size.seconds)
+                lines += try tls.run(cluster)
+            case .flush:
+                let flush = FlushBenchmark(stack: stack, pairs: min(size.pairs, 3))
+                lines.append(("flush/copy", try flush.run()))
+            }
         }
         for (name, value) in lines { CurrentProcess.writeOutput("\(name) \(value)\n") }
     }
 
-    /// The server's side has the first core, its database too; the load has the second, as if it were
+    // MARK: Servers
+
+    /// A stack of one loop over a database of its own, ready to start.
+    func makeStack(
+        _ name: String, _ cluster: PrivateCluster, database: String = "clickd",
+        settings: [String: String] = [:]
+    ) throws -> ServiceStack {
+        let stack = ServiceStack(
+            directory: "\(directory)/\(name)", port: try SocketAddress.freePort(),
+            cluster: cluster, database: database)
+        stack.settings["http"] = "{ listen: [\"127.0.0.1:\(stack.port)\"], workers: 1 }"
+        stack.settings["log"] = "{ level: error, format: text }"
+        stack.settings.merge(settings) { $1 }
+        try shareKey(with: stack)
+        try stack.prepare()
+        _ = try stack.psql(SampleData.sql(), ["-q"])
+        return stack
+    }
+
+    /// Gives a stack the first one's key file: nodes of one database have one key.
+    private func shareKey(with stack: ServiceStack) throws {
+        let first = "\(directory)/clickd/secrets/click.key"
+        guard FileSystem.exists(first) else { return }
+        try FileSystem.makeDirectories("\(stack.directory)/secrets")
+        let key = try FileSystem.read(first)
+        try key.withUnsafeBytes {
+            try FileSystem.replace("\(stack.directory)/secrets/click.key", with: $0)
+        }
+    }
+
+    /// Starts a stack's clickd, its loop on the first core as the peers are.
+    func start(_ stack: ServiceStack) throws {
+        try stack.startClickd()
+        guard let clickd = stack.clickd else { throw StackError("clickd is not running") }
+        if size.sharesCore { return try pin(clickd.id) }
+        for thread in try CPUTime.loopThreads(of: clickd) { try pin(thread, isProcess: false) }
+    }
+
+    /// Puts a process, or a thread alone, on the first core; the load has the second, as if it were
     /// another machine.
-    private func pin(_ id: Int32) throws {
+    private func pin(_ id: Int32, isProcess: Bool = true) throws {
+        let scope = isProcess ? ["-a"] : []
         try ChildProcess.start(
-            ["taskset", "-a", "-p", "-c", "0", "\(id)"], output: "/dev/null"
+            ["taskset"] + scope + ["-p", "-c", "0", "\(id)"], output: "/dev/null"
         ).wait()
     }
 
@@ -82,141 +141,60 @@ public struct Benchmark {
         for process in [id] + ids.compactMap({ Int32($0) }) { try pin(process) }
     }
 
-    private func compareRedirects(
-        _ stack: ServiceStack, _ peers: BenchmarkPeers
-    ) throws -> [(String, String)] {
-        var ratios: [String: [Ratio]] = [:]
-        guard let clickd = stack.clickd else { throw StackError("clickd is not running") }
-        for pair in 1...pairs {
-            for peer in peers.running {
-                let ours = try measure(clickd, port: stack.port, stack: stack)
-                let theirs = try measure(peer.process, port: peer.port, stack: nil)
-                report(pair, "clickd", ours)
-                report(pair, peer.name, theirs)
-                ratios["cpu/\(peer.name)", default: []].append(
-                    Ratio(ours.loopNanosecondsPerRequest, theirs.loopNanosecondsPerRequest))
-                ratios["process-cpu/\(peer.name)", default: []].append(
-                    Ratio(ours.processNanosecondsPerRequest, theirs.processNanosecondsPerRequest))
-                ratios["rps/\(peer.name)", default: []].append(
-                    Ratio(ours.requestsPerSecond, theirs.requestsPerSecond))
-            }
-        }
-        return [
-            "cpu/do-nothing", "process-cpu/do-nothing", "cpu/nginx", "cpu/nginx-log",
-            "rps/do-nothing",
-            "rps/nginx",
-        ].map { ($0, Ratio.median(ratios[$0] ?? [])) }
+    // MARK: Runs
+
+    /// One run of wrk against a server, with the CPU time that the server's threads used for it.
+    ///
+    /// - Parameters:
+    ///   - stack: The server's stack if it is clickd with its database: what was recorded is flushed
+    ///     before the process's time is read.
+    func measure(
+        _ process: ChildProcess, port: UInt16, _ load: WrkLoad = WrkLoad(),
+        flushing stack: ServiceStack? = nil
+    ) throws -> LoadSample {
+        let before = try CPUTime(of: process)
+        let requests = try run(load, port: port)
+        let loop = try CPUTime(of: process)
+        try stack?.flush()
+        let after = try CPUTime(of: process)
+        return LoadSample(
+            requestsPerSecond: requests / size.seconds,
+            loopNanosecondsPerRequest: (loop.loops - before.loops) / requests,
+            processNanosecondsPerRequest: (after.process - before.process) / requests)
     }
 
-    private func report(_ pair: Int, _ name: String, _ sample: LoadSample) {
+    /// Runs wrk on the second core; the requests that were answered.
+    func run(_ load: WrkLoad, port: UInt16) throws -> Int {
+        let output = "\(directory)/wrk.txt"
+        try? FileSystem.remove(output)
+        var command = ["taskset", "-c", "1", "wrk", "-t", "1", "-c", "\(load.connections)"]
+        command += ["-d", "\(size.seconds)s"]
+        if let script = load.script { command += ["-s", "\(sources)/\(script)"] }
+        for header in load.headers { command += ["-H", header] }
+        command += ["http://127.0.0.1:\(port)\(load.path)"]
+        if !load.arguments.isEmpty { command += ["--"] + load.arguments }
+        let code = try ChildProcess.start(command, output: output).wait()
+        let text = String(decoding: try FileSystem.read(output), as: UTF8.self)
+        guard code == 0, !text.contains("Non-2xx"), !text.contains("Socket errors") else {
+            throw StackError("wrk: \(text)")
+        }
+        return try LoadSample.requests(in: text)
+    }
+
+    func report(_ pair: Int, _ name: String, _ sample: LoadSample) {
         CurrentProcess.writeOutput(
             "pair \(pair): \(name): \(sample.requestsPerSecond) requests/s, "
                 + "\(sample.loopNanosecondsPerRequest) ns/request on its loop, "
                 + "\(sample.processNanosecondsPerRequest) ns/request in the process\n")
     }
-
-    /// One run of wrk against a server, with the CPU time that the server's threads used for it.
-    private func measure(
-        _ process: ChildProcess, port: UInt16, stack: ServiceStack?
-    ) throws -> LoadSample {
-        let before = try CPUTime(of: process)
-        let output = "\(directory)/wrk.txt"
-        try? FileSystem.remove(output)
-        let code = try ChildProcess.start(
-            [
-                "taskset", "-c", "1", "wrk", "-t", "1", "-c", "64", "-d", "\(seconds)s",
-                "http://127.0.0.1:\(port)/demo",
-            ], output: output
-        ).wait()
-        let text = String(decoding: try FileSystem.read(output), as: UTF8.self)
-        guard code == 0, !text.contains("Non-2xx"), !text.contains("Socket errors") else {
-            throw StackError("wrk: \(text)")
-        }
-        let loop = try CPUTime(of: process)
-        try stack?.flush()
-        let after = try CPUTime(of: process)
-        let requests = try LoadSample.requests(in: text)
-        return LoadSample(
-            requestsPerSecond: requests / seconds,
-            loopNanosecondsPerRequest: (loop.loops - before.loops) / requests,
-            processNanosecondsPerRequest: (after.process - before.process) / requests)
-    }
 }
 
-/// What one run gave.
-struct LoadSample {
-    let requestsPerSecond: Int
-    let loopNanosecondsPerRequest: Int
-    let processNanosecondsPerRequest: Int
-
-    /// `N requests in …` of wrk's report.
-    static func requests(in text: String) throws -> Int {
-        for line in text.split(separator: "\n") where line.contains(" requests in ") {
-            if let count = line.split(separator: " ").first.flatMap({ Int($0) }), count > 0 {
-                return count
-            }
-        }
-        throw StackError("no count of requests in: \(text)")
-    }
-}
-
-/// CPU time of a process in nanoseconds, from the kernel's own accounting.
-struct CPUTime {
-    /// Threads whose name begins with `loop` (`schedstat`); the whole process where none does.
-    let loops: Int
-    /// All threads, those that have ended too (`stat`, in ticks of 10 ms).
-    let process: Int
-
-    init(of process: ChildProcess) throws {
-        var loops = 0
-        for task in try FileSystem.list("/proc/\(process.id)/task") {
-            let folder = "/proc/\(process.id)/task/\(task)"
-            // A thread that answers operators may end in between.
-            guard let name = try? FileSystem.read("\(folder)/comm"), name.starts(with: "loop".utf8),
-                let statistics = try? FileSystem.read("\(folder)/schedstat")
-            else { continue }
-            let fields = String(decoding: statistics, as: UTF8.self).split(separator: " ")
-            loops += fields.first.flatMap { Int($0) } ?? 0
-        }
-        let bytes = try FileSystem.read("/proc/\(process.id)/stat")
-        let text = String(decoding: bytes, as: UTF8.self)
-        // The name in brackets may hold spaces; utime and stime are the 12th and 13th field after it.
-        let fields = (text.split(separator: ")").last ?? "").split(separator: " ")
-        guard fields.count > 12, let user = Int(fields[11]), let system = Int(fields[12]) else {
-            throw StackError("no CPU time in \(text)")
-        }
-        self.process = (user + system) * 10_000_000
-        if loops == 0 {
-            let own = try FileSystem.read("/proc/\(process.id)/schedstat")
-            let used = String(decoding: own, as: UTF8.self).split(separator: " ").first
-            loops = used.flatMap { Int($0) } ?? self.process
-        }
-        self.loops = loops
-    }
-}
-
-/// A ratio of two counts, kept exact until it is printed.
-struct Ratio: Comparable {
-    let numerator: Int
-    let denominator: Int
-
-    init(_ numerator: Int, _ denominator: Int) {
-        self.numerator = numerator
-        self.denominator = max(1, denominator)
-    }
-
-    static func < (left: Ratio, right: Ratio) -> Bool {
-        left.numerator * right.denominator < right.numerator * left.denominator
-    }
-    static func == (left: Ratio, right: Ratio) -> Bool { !(left < right) && !(right < left) }
-
-    /// The middle ratio with three decimals.
-    static func median(_ ratios: [Ratio]) -> String {
-        guard !ratios.isEmpty else { return "none" }
-        let middle = ratios.sorted()[ratios.count / 2]
-        let thousandths = (middle.numerator * 1000 + middle.denominator / 2) / middle.denominator
-        let decimals = String(thousandths % 1000)
-        return "\(thousandths / 1000)." + String(repeating: "0", count: 3 - decimals.count)
-            + decimals
-    }
+/// What wrk is to do.
+struct WrkLoad {
+    var connections = 64
+    /// A Lua script of `Benchmarks/`.
+    var script: String?
+    var headers: [String] = []
+    var path = "/demo"
+    var arguments: [String] = []
 }

@@ -7,7 +7,7 @@ internal import Workbench
 struct WorkbenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "clickd-workbench", abstract: "Runs the whole product here, or measures it.",
-        subcommands: [Run.self, Bench.self, TLSLoadCommand.self])
+        subcommands: [Run.self, Bench.self, Pace.self, Links.self, TLSLoadCommand.self])
 
     struct Run: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -42,26 +42,76 @@ struct WorkbenchCommand: ParsableCommand {
         var pairs = 5
         @Option(help: "Seconds of each run.")
         var seconds = 4
+        @Option(help: "Links of the large table.")
+        var links = 10_000_000
+        @Flag(help: "clickd's services and PostgreSQL share the core of its loop.")
+        var sharesCore = false
         @Option(
-            help: "One part alone: redirects, tls or flush.",
+            help:
+                "One part alone: \(BenchmarkPart.allCases.map(\.rawValue).joined(separator: ", ")).",
             transform: { text in
                 guard let part = BenchmarkPart(rawValue: text) else {
-                    throw ValidationError("redirects, tls or flush")
+                    throw ValidationError("there is no part of that name")
                 }
                 return part
             })
-        var only: BenchmarkPart?
+        var only: [BenchmarkPart] = []
 
         func run() throws {
             do {
+                var size = BenchmarkSize()
+                size.pairs = max(1, pairs)
+                size.seconds = max(1, seconds)
+                size.links = max(1, links)
+                size.sharesCore = sharesCore
                 let benchmark = try Benchmark(
-                    sources: directory, pairs: pairs, seconds: seconds,
-                    parts: only.map { [$0] } ?? BenchmarkPart.allCases)
+                    sources: directory, size: size,
+                    parts: only.isEmpty ? BenchmarkPart.allCases : only)
                 try benchmark.run()
             } catch {
                 CurrentProcess.writeError("make bench: \(error)\n")
                 CurrentProcess.exit(1)
             }
+        }
+    }
+
+    struct Pace: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "A load at a fixed rate; p50, p99 and p99.9 from the due time, microseconds.")
+
+        @Option(help: "The server's port on 127.0.0.1.")
+        var port: UInt16
+        @Option(help: "Requests a second.")
+        var rate: Int
+        @Option(help: "Seconds.")
+        var seconds = 8
+
+        func run() throws {
+            guard rate > 0, seconds > 0 else {
+                throw ValidationError("--rate and --seconds must be positive")
+            }
+            do {
+                let text = try PacedRun.run(port: port, rate: rate, seconds: seconds)
+                CurrentProcess.writeOutput("\(text)\n")
+            } catch {
+                CurrentProcess.writeError("pace: \(error)\n")
+                CurrentProcess.exit(1)
+            }
+        }
+    }
+
+    struct Links: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Writes a snapshot of made-up links, for measurements.")
+
+        @Option(help: "How many.")
+        var count = 10_000_000
+        @Argument(help: "The file.")
+        var file: String
+
+        func run() throws {
+            let bytes = try LinkSnapshotFile.write(file, links: max(1, count))
+            CurrentProcess.writeOutput("\(bytes) bytes\n")
         }
     }
 }

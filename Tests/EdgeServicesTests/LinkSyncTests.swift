@@ -144,6 +144,28 @@ import Workbench
         }
     }
 
+    @Test("More changes than one result may hold are read page by page, then loaded as a whole")
+    func manyChanges() throws {
+        try addLink("first", to: "https://shop.example/first")
+        try withSync(options { $0.overlayLinks = 15_000 }) { sync in
+            let loads = sync.status.fullLoads
+            for round in 1...2 {
+                // The first import fits over the base, the second does not.
+                try database.execute(
+                    """
+                    INSERT INTO trackable_links
+                        (id, slug, influencer_id, merchant_id, destination_url)
+                    SELECT gen_random_uuid(), 'm\(round)-' || n, influencer_id, merchant_id,
+                           'https://shop.example/' || n
+                    FROM trackable_links, generate_series(1, 11000) AS n WHERE slug = 'first'
+                    """)
+                sync.poll()
+                try eventually("the import") { sync.status.links == 1 + 11_000 * round }
+                #expect(sync.status.fullLoads == loads + round - 1)
+            }
+        }
+    }
+
     @Test("A transaction that was open across polls is seen once it commits")
     func longTransaction() throws {
         try withSync(options()) { sync in
@@ -320,10 +342,11 @@ import Workbench
         try eventually("the failure") { sync.status.lastError != nil }
         #expect(sync.status.lastError?.contains("s3cret-pass") == false)
         #expect(!sync.status.connected)
-        #expect(away.current === tables)
+        #expect(away.current?.links.count == 1)
+        #expect(away.current?.merchantsAsOf == nil)
     }
 
-    @Test("A snapshot that is missing, cut or rotten is not served")
+    @Test("A snapshot that is missing, cut or rotten is no other answer than the right one")
     func badSnapshots() throws {
         let folder = "/tmp/clickd-linksync-bad-\(CurrentProcess.id)"
         try FileSystem.makeDirectories(folder)
@@ -340,6 +363,14 @@ import Workbench
                 directory: directory, options: options { $0.snapshotPath = path })
             let isLoaded = sync.loadSnapshot()
             #expect((directory.current != nil) == isLoaded)
+            if isLoaded {
+                let found = Array("kept".utf8).withUnsafeBytes { slug in
+                    directory.current?.links.find(
+                        domain: UnsafeRawBufferPointer(start: nil, count: 0), slug: slug)
+                }
+                #expect(
+                    found == nil || found?.destination == Array("https://shop.example/kept".utf8))
+            }
             return isLoaded
         }
         #expect(try load(good))
@@ -349,8 +380,52 @@ import Workbench
         for index in stride(from: 0, to: good.count, by: max(1, good.count / 40)) {
             var rotten = good
             rotten[index] ^= 0x10
-            #expect(try !load(rotten), "byte \(index)")
+            _ = try load(rotten)
         }
+    }
+
+    @Test("A mapped snapshot is replaced by its checked copy; a rotten one goes on serving guarded")
+    func settledSnapshot() throws {
+        let folder = "/tmp/clickd-linksync-settle-\(CurrentProcess.id)"
+        try FileSystem.makeDirectories(folder)
+        defer { try? FileSystem.removeTree(folder) }
+        let path = "\(folder)/links.snapshot"
+        for number in 0..<200 { try addLink("k\(number)", to: "https://shop.example/\(number)") }
+        try withSync(options { $0.snapshotPath = path }) { _ in }
+        let logged = LoggedLines()
+        var away = options {
+            $0.snapshotPath = path
+            $0.log = { _, text in logged.append(text) }
+        }
+        away.dsn = "host=/nowhere-at-all"
+        let directory = EdgeDirectory(loops: 1)
+        let sync = try LinkSync(directory: directory, options: away)
+        #expect(sync.loadSnapshot())
+        let mapped = try #require(directory.current)
+        try eventually("the copy") { directory.current !== mapped }
+        #expect(directory.current?.links.count == 200)
+
+        // A byte of a slot or a record: some blocks are rotten, the header is not.
+        var rotten = try FileSystem.read(path)
+        rotten[5000] ^= 1
+        try rotten.withUnsafeBytes { try FileSystem.replace(path, with: $0) }
+        let other = EdgeDirectory(loops: 1)
+        let second = try LinkSync(directory: other, options: away)
+        #expect(second.loadSnapshot())
+        let served = try #require(other.current)
+        try eventually("the verdict") { logged.contains("is damaged") }
+        #expect(other.current === served)
+        let nowhere = UnsafeRawBufferPointer(start: nil, count: 0)
+        var found = 0
+        for number in 0..<200 {
+            let link = Array("k\(number)".utf8).withUnsafeBytes {
+                served.links.find(domain: nowhere, slug: $0)
+            }
+            guard let link else { continue }
+            #expect(link.destination == Array("https://shop.example/\(number)".utf8))
+            found += 1
+        }
+        #expect(found > 0 && found < 200)
     }
 
     @Test("A connection that the server cuts is made again, and changes are followed")
@@ -366,4 +441,13 @@ import Workbench
             try eventually("the connection") { sync.status.connected }
         }
     }
+}
+
+/// What was logged.
+private final class LoggedLines: Sendable {
+    private let lines = Mutex<[String]>([])
+
+    func append(_ text: String) { lines.withLock { $0.append(text) } }
+
+    func contains(_ text: String) -> Bool { lines.withLock { $0.contains { $0.contains(text) } } }
 }

@@ -44,8 +44,8 @@ struct MerchantState: BitwiseCopyable {
     var parameter: (UInt64, UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0, 0)
 }
 
-/// The tables as a loop sees them: plain pointers, valid between ``EdgeDirectory/enter(loop:)`` and
-/// ``EdgeDirectory/leave(loop:)``.
+/// The tables as a loop sees them: plain pointers, valid between ``TableReader/enter()`` and
+/// ``TableReader/leave()``.
 public struct EdgeTableView {
     let base: LinkTableView
     let overlay: LinkTableView?

@@ -4,13 +4,10 @@ internal import Tracking
 extension LinkTableView {
     /// Whether the checksum holds and every slot leads to a whole record that a look-up finds
     /// again.
-    func passesFullCheck() -> Bool {
-        let body = UnsafeRawBufferPointer(
-            start: base + LinkTableLayout.headerBytes,
-            count: totalBytes - LinkTableLayout.headerBytes)
-        guard TableChecksum.of(body) == word(at: LinkTableLayout.checksumOffset) else {
-            return false
-        }
+    ///
+    /// - Parameter isObsolete: Asked now and then; true ends the check, which then has failed.
+    func passesFullCheck(unless isObsolete: () -> Bool) -> Bool {
+        guard hasWholeBody(unless: isObsolete) else { return false }
         guard domainName(0)?.count == 0 else { return false }
         for index in 0..<domainCount {
             guard let name = domainName(index), domain(named: name) == index else { return false }
@@ -19,6 +16,7 @@ extension LinkTableView {
         var links = 0
         for slot in 0..<slotCount {
             let stored = word(at: slots + slot * LinkTableLayout.slotBytes)
+            if slot % LinkTableView.slotsBetweenQuestions == 0, isObsolete() { return false }
             guard stored != 0 else { continue }
             guard let link = link(at: stored & LinkTableLayout.slotOffsetMask), isSound(link) else {
                 return false
@@ -28,12 +26,31 @@ extension LinkTableView {
         return links == linkCount
     }
 
+    /// Slots, and blocks, that are checked in a row before the check asks whether it may end.
+    private static var slotsBetweenQuestions: Int { 1 << 14 }
+
+    /// Whether every byte behind the header is as it was written.
+    private func hasWholeBody(unless isObsolete: () -> Bool) -> Bool {
+        guard blockSumCount == 0 else {
+            guard hasWholeBlockSums() else { return false }
+            for block in 0..<blockSumCount {
+                if block % LinkTableView.slotsBetweenQuestions == 0, isObsolete() { return false }
+                guard isWholeBlock(block) else { return false }
+            }
+            return true
+        }
+        let body = UnsafeRawBufferPointer(
+            start: base + LinkTableLayout.headerBytes,
+            count: totalBytes - LinkTableLayout.headerBytes)
+        return TableChecksum.of(body) == word(at: LinkTableLayout.checksumOffset)
+    }
+
     private func isSound(_ link: LinkView) -> Bool {
         guard (1...LinkLimits.slugBytes).contains(link.slug.count),
             link.slug.allSatisfy(ByteScan.isUnreserved), link.domainIndex < domainCount
         else { return false }
         switch find(domain: link.domainIndex, slug: link.slug, hash: hash(link.slug)) {
-        case .absent: return false
+        case .absent, .damaged: return false
         case .removed: return link.flags.contains(.removed)
         case .link(let found):
             guard found.record.baseAddress == link.record.baseAddress, let fields = link.fields()

@@ -14,27 +14,33 @@ public final class LinkTable: @unchecked Sendable {
     /// Takes over bytes that begin with a table: a mapped snapshot or its copy.
     ///
     /// Only the header is checked here, so that the first redirect need not wait; every look-up
-    /// checks its bounds, whatever the bytes say. ``passesFullCheck()`` tells the rest.
+    /// checks its bounds, whatever the bytes say. ``passesFullCheck(unless:)`` tells the rest.
     /// - Parameters:
     ///   - bytes: The snapshot; it must stay readable until `release` is called.
+    ///   - isGuarded: Whether each look-up verifies the checksums of what it reads: for bytes that
+    ///     have not passed the full check. A table of the version before has no such checksums.
     ///   - release: Called once, when the table is no longer used by anyone.
     /// - Returns: nil when these are not the bytes of a table of this version, or not all of them;
     ///   `release` is then not called.
-    public init?(snapshot bytes: UnsafeRawBufferPointer, release: (() -> Void)? = nil) {
-        guard let view = LinkTableView(bytes) else { return nil }
+    public init?(
+        snapshot bytes: UnsafeRawBufferPointer, isGuarded: Bool = false,
+        release: (() -> Void)? = nil
+    ) {
+        guard var view = LinkTableView(bytes) else { return nil }
+        if isGuarded, !view.makeGuarded() { return nil }
         self.bytes = UnsafeRawBufferPointer(rebasing: bytes[..<view.totalBytes])
         self.view = view
         self.release = release
     }
 
     /// Takes over memory that the builder has filled.
-    init(owning image: UnsafeMutableRawBufferPointer) {
+    init(owning image: UnsafeMutableRawBufferPointer, release: @escaping () -> Void) {
         bytes = UnsafeRawBufferPointer(image)
         guard let view = LinkTableView(bytes) else {
             preconditionFailure("the builder wrote a table that it cannot read")
         }
         self.view = view
-        release = { image.deallocate() }
+        self.release = release
     }
 
     deinit {
@@ -87,5 +93,9 @@ public final class LinkTable: @unchecked Sendable {
 
     /// Checks everything: the checksum and that each record is well formed.
     /// - Complexity: O(bytes).
-    public func passesFullCheck() -> Bool { view.passesFullCheck() }
+    ///
+    /// - Parameter isObsolete: Asked now and then; true ends the check, which then has failed.
+    public func passesFullCheck(unless isObsolete: () -> Bool = { false }) -> Bool {
+        view.passesFullCheck(unless: isObsolete)
+    }
 }

@@ -169,8 +169,15 @@ public struct LinkTableBuilder {
 
     // MARK: Laying out
 
+    /// Memory for a table, zeroed, and what gives it back.
+    public typealias Memory = (bytes: UnsafeMutableRawBufferPointer, release: () -> Void)
+
     /// The table, and the links that were rejected with their reasons.
-    public consuming func finish() -> (table: LinkTable, rejected: [(EntityID, String)]) {
+    ///
+    /// - Parameter allocate: Gives memory for so many bytes.
+    public consuming func finish(
+        allocate: (Int) -> Memory = LinkTableBuilder.plainMemory
+    ) -> (table: LinkTable, rejected: [(EntityID, String)]) {
         var domainEntries: [(name: Int, program: Int)] = []
         for (index, name) in domainNames.enumerated() {
             let start = records.count
@@ -195,8 +202,15 @@ public struct LinkTableBuilder {
             }
             rejected.append((id, LinkProblem.duplicate.reason))
         }
-        let image = assemble(placement, domainEntries)
-        return (LinkTable(owning: image), rejected)
+        let memory = assemble(placement, domainEntries, allocate)
+        return (LinkTable(owning: memory.bytes, release: memory.release), rejected)
+    }
+
+    /// Memory of the language's own allocator.
+    public static func plainMemory(_ count: Int) -> Memory {
+        let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 64)
+        bytes.initializeMemory(as: UInt8.self, repeating: 0)
+        return (bytes, { bytes.deallocate() })
     }
 
     private struct Placement {
@@ -269,8 +283,9 @@ public struct LinkTableBuilder {
     }
 
     private func assemble(
-        _ placement: Placement, _ domainEntries: [(name: Int, program: Int)]
-    ) -> UnsafeMutableRawBufferPointer {
+        _ placement: Placement, _ domainEntries: [(name: Int, program: Int)],
+        _ allocate: (Int) -> Memory
+    ) -> Memory {
         let domainSlots = domainSlots()
         let sections = [
             placement.slots.count * LinkTableLayout.slotBytes,
@@ -285,8 +300,11 @@ public struct LinkTableBuilder {
             starts.append(total)
             total += (bytes + 7) & ~7
         }
-        let image = UnsafeMutableRawBufferPointer.allocate(byteCount: total, alignment: 64)
-        image.initializeMemory(as: UInt8.self, repeating: 0)
+        let sums = LinkTableLayout.blocks(before: total)
+        starts.append(total)
+        total += sums * LinkTableLayout.blockSumBytes
+        let memory = allocate(total)
+        let image = memory.bytes
         func store(_ number: some FixedWidthInteger & BitwiseCopyable, _ offset: Int) {
             image.storeBytes(of: number, toByteOffset: offset, as: type(of: number))
         }
@@ -322,10 +340,10 @@ public struct LinkTableBuilder {
         }
         let counts = [
             placement.slots.count, merchants.count, influencers.count, domainEntries.count,
-            domainSlots.count, records.count,
+            domainSlots.count, records.count, sums,
         ]
         writeHeader(image, counts: counts, starts: starts, links: placement.links)
-        return image
+        return memory
     }
 
     private func writeHeader(
@@ -340,12 +358,17 @@ public struct LinkTableBuilder {
         store(seed.first, 32)
         store(seed.second, 40)
         store(UInt64(links), 48)
-        for section in 0..<6 {
+        for section in 0..<7 {
             store(UInt64(counts[section]), 56 + section * 16)
             store(UInt64(starts[section]), 64 + section * 16)
         }
-        let body = UnsafeRawBufferPointer(rebasing: image[LinkTableLayout.headerBytes...])
-        store(TableChecksum.of(body), LinkTableLayout.checksumOffset)
+        for block in 0..<counts[6] {
+            let range = LinkTableLayout.block(block, end: starts[6])
+            let bytes = UnsafeRawBufferPointer(rebasing: image[range])
+            store(TableChecksum.of(bytes), starts[6] + block * LinkTableLayout.blockSumBytes)
+        }
+        let sums = UnsafeRawBufferPointer(rebasing: image[starts[6]...])
+        store(TableChecksum.of(sums), LinkTableLayout.checksumOffset)
         let header = UnsafeRawBufferPointer(
             rebasing: image[..<LinkTableLayout.headerChecksumOffset])
         store(TableChecksum.of(header), LinkTableLayout.headerChecksumOffset)

@@ -6,10 +6,16 @@ internal import Tracking
 enum LinkTableLayout {
     /// `CLKLINKS`, little-endian.
     static let magic: UInt64 = 0x534B_4E49_4C4B_4C43
-    static let version: UInt32 = 1
+    static let version: UInt32 = 2
+    /// The version before: without checksums of blocks.
+    static let previousVersion: UInt32 = 1
     static let headerBytes = 192
     static let checksumOffset = 24
     static let headerChecksumOffset = 184
+    static let blockSumsOffset = 152
+    /// Bytes that one block's checksum covers; blocks begin at multiples of it.
+    static let blockBytes = 4096
+    static let blockSumBytes = 8
     static let merchantBytes = 64
     static let influencerBytes = 16
     static let domainBytes = 24
@@ -19,6 +25,17 @@ enum LinkTableLayout {
     static let recordBytes = 29
     /// Low bits of a slot: the record's offset plus one.
     static let slotOffsetMask: UInt64 = (1 << 40) - 1
+}
+
+extension LinkTableLayout {
+    /// Blocks of a table whose checksums begin at an offset.
+    static func blocks(before offset: Int) -> Int { (offset + blockBytes - 1) / blockBytes }
+
+    /// The bytes of a block; the first begins behind the header.
+    @inline(__always) static func block(_ index: Int, end: Int) -> Range<Int> {
+        let start = max(index &* blockBytes, headerBytes)
+        return start..<max(start, min((index &+ 1) &* blockBytes, end))
+    }
 }
 
 /// Facts of a link that are a bit or two each.
@@ -61,6 +78,8 @@ enum LinkLookup {
     /// The key is hidden: the table below must not be asked.
     case removed
     case link(LinkView)
+    /// The bytes that would tell are damaged: nobody knows.
+    case damaged
 }
 
 /// A table's bytes with the header taken apart.
@@ -81,8 +100,14 @@ struct LinkTableView {
     let domainSlots: Int
     let records: Int
     let recordsBytes: Int
+    /// Checksums of blocks; none in a table of the version before.
+    let blockSumCount: Int
+    let blockSums: Int
+    /// Whether each look-up verifies the blocks that it reads: the bytes are a file's that nobody
+    /// has checked as a whole.
+    private(set) var isGuarded = false
 
-    /// Reads a header; nil unless it is whole, of this version, and every section lies in the
+    /// Reads a header; nil unless it is whole, of a known version, and every section lies in the
     /// bytes.
     init?(_ bytes: UnsafeRawBufferPointer) {
         guard let base = bytes.baseAddress, bytes.count >= LinkTableLayout.headerBytes else {
@@ -91,8 +116,11 @@ struct LinkTableView {
         func word(_ offset: Int) -> UInt64 {
             UInt64(littleEndian: base.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
         }
+        let version = UInt32(truncatingIfNeeded: word(8))
+        let isPrevious = version == LinkTableLayout.previousVersion
         guard word(0) == LinkTableLayout.magic,
-            word(8) == UInt64(LinkTableLayout.headerBytes) << 32 | UInt64(LinkTableLayout.version),
+            version == LinkTableLayout.version || isPrevious,
+            word(8) >> 32 == UInt64(LinkTableLayout.headerBytes),
             word(LinkTableLayout.headerChecksumOffset)
                 == TableChecksum.of(
                     UnsafeRawBufferPointer(
@@ -114,7 +142,13 @@ struct LinkTableView {
             let domains = section(104, size: LinkTableLayout.domainBytes), domains.count > 0,
             let domainSlots = section(120, size: LinkTableLayout.domainSlotBytes),
             domainSlots.count > 0, let records = section(136, size: 1),
-            let links = Int(exactly: word(48)), links >= 0, links <= slots.count
+            let links = Int(exactly: word(48)), links >= 0, links <= slots.count,
+            let sums = isPrevious
+                ? (0, total)
+                : section(LinkTableLayout.blockSumsOffset, size: LinkTableLayout.blockSumBytes),
+            isPrevious
+                || sums.start + sums.count * LinkTableLayout.blockSumBytes == total
+                    && sums.count == LinkTableLayout.blocks(before: sums.start)
         else { return nil }
         self.base = base
         totalBytes = total
@@ -126,6 +160,17 @@ struct LinkTableView {
         (domainCount, self.domains) = domains
         (domainSlotCount, self.domainSlots) = domainSlots
         (recordsBytes, self.records) = records
+        (blockSumCount, blockSums) = sums
+    }
+
+    /// Has every look-up verify what it reads.
+    ///
+    /// The small sections are verified here, once. False when they are damaged, or there is nothing
+    /// to verify them with.
+    mutating func makeGuarded() -> Bool {
+        guard verifiesSmallSections() else { return false }
+        isGuarded = true
+        return true
     }
 
     @inline(__always) func word(at offset: Int) -> UInt64 {
@@ -188,8 +233,7 @@ struct LinkTableView {
     }
 
     /// Bytes of the record section; nil when they do not all lie in it.
-    @inline(__always) private func text(_ offset: UInt64, _ length: Int) -> UnsafeRawBufferPointer?
-    {
+    @inline(__always) func text(_ offset: UInt64, _ length: Int) -> UnsafeRawBufferPointer? {
         guard let start = Int(exactly: offset), start <= recordsBytes,
             length <= recordsBytes &- start
         else { return nil }
@@ -199,6 +243,7 @@ struct LinkTableView {
     /// The link of a domain's slug.
     @inline(__always)
     func find(domain: Int, slug: UnsafeRawBufferPointer, hash slugHash: UInt64) -> LinkLookup {
+        guard !isGuarded else { return findGuarded(domain: domain, slug: slug, hash: slugHash) }
         let hash = LinkTableView.mix(slugHash, domain: domain)
         let tag = hash << 40
         var slot = LinkTableView.slot(hash, of: slotCount)
@@ -251,43 +296,5 @@ struct LinkTableView {
         state.isSuspended = flags & 1 != 0
         state.isOverQuota = flags & 2 != 0
         return (id, state)
-    }
-}
-
-/// A checksum that finds any damage that is not malice: four lanes of multiply and rotate.
-enum TableChecksum {
-    private static let prime: UInt64 = 0x9E37_79B1_85EB_CA87
-
-    /// The checksum of bytes.
-    static func of(_ bytes: UnsafeRawBufferPointer) -> UInt64 {
-        var lanes: (UInt64, UInt64, UInt64, UInt64) = (1, 2, 3, 4)
-        // Wrapping throughout: the checksum is defined modulo 2^64.
-        func step(_ lane: UInt64, _ word: UInt64) -> UInt64 {
-            let mixed = (lane ^ word) &* prime
-            return mixed << 29 | mixed >> 35
-        }
-        func word(_ index: Int) -> UInt64 {
-            UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self))
-        }
-        var index = 0
-        while index &+ 32 <= bytes.count {
-            lanes.0 = step(lanes.0, word(index))
-            lanes.1 = step(lanes.1, word(index &+ 8))
-            lanes.2 = step(lanes.2, word(index &+ 16))
-            lanes.3 = step(lanes.3, word(index &+ 24))
-            index &+= 32
-        }
-        while index < bytes.count {
-            var last: UInt64 = 0
-            for offset in 0..<min(8, bytes.count &- index) {
-                last |= UInt64(bytes[index &+ offset]) << UInt64(offset &* 8)
-            }
-            lanes.0 = step(lanes.0, last)
-            index &+= 8
-        }
-        var sum = step(lanes.0, UInt64(bytes.count))
-        sum = step(sum ^ lanes.1, lanes.2)
-        sum = step(sum, lanes.3)
-        return sum ^ sum >> 32
     }
 }

@@ -85,6 +85,9 @@ extension ClickEngine {
         _ visit: inout Visit, _ tables: UnsafePointer<EdgeTableView>, _ clock: borrowing LoopClock,
         _ closing: Bool, _ response: UnsafeMutableRawBufferPointer
     ) -> ClickAnswer {
+        guard !visit.meetsDamage else {
+            return fixed(.notLoaded, visit.head, clock, closing, response)
+        }
         guard let program = visit.domainDefault(in: tables), let output = response.baseAddress
         else {
             return fixed(.notFound, visit.head, clock, closing, response)

@@ -131,7 +131,7 @@ public struct ClickEngine: ~Copyable, @unchecked Sendable {
     ///   - client: The visitor's full address; it is hashed and cut before anything is written.
     ///   - place: Where the address is.
     ///   - clock: The loop's time.
-    ///   - tables: Of ``EdgeDirectory/enter(loop:)``; nil makes it 503.
+    ///   - tables: Of ``TableReader/enter()``; nil makes it 503.
     ///   - closing: Whether the connection is to close whatever the client wants.
     ///   - isRapid: Whether the address clicks too fast, so that the click is marked `velocity`.
     ///   - record: Memory for ``ClickRecord/maximumBytes``; nil when ring and spool are full.

@@ -28,6 +28,8 @@ struct Visit {
     var subIDCount = 0
     var noTrack = false
     var isQR = false
+    /// Nobody can tell whether there is such a link: the snapshot is damaged where it would be.
+    var meetsDamage = false
 
     @inline(__always)
     init(
@@ -54,12 +56,15 @@ struct Visit {
     mutating func find(in tables: UnsafePointer<EdgeTableView>) -> Found? {
         guard readSlug() else { return nil }
         let host = hostName()
-        if host.count > 0, let found = lookUp(host, tables) { return found }
+        if host.count > 0 {
+            if let found = lookUp(host, tables) { return found }
+            if meetsDamage { return nil }
+        }
         return lookUp(Visit.nothing, tables)
     }
 
     @inline(__always)
-    private func lookUp(
+    private mutating func lookUp(
         _ name: UnsafeRawBufferPointer, _ tables: UnsafePointer<EdgeTableView>
     ) -> Found? {
         if let overlay = tables.pointee.overlay, let domain = overlay.domain(named: name) {
@@ -68,14 +73,20 @@ struct Visit {
             case .link(let link):
                 let merchant = tables.pointee.overlayMerchants[link.merchantIndex]
                 return Found(link: link, merchant: merchant)
-            case .absent: break
+            case .absent, .damaged: break  // An overlay is never a file's bytes.
             }
         }
-        guard let domain = tables.pointee.base.domain(named: name),
-            case .link(let link) = tables.pointee.base.find(
-                domain: domain, slug: slug, hash: tables.pointee.base.hash(slug))
-        else { return nil }
-        return Found(link: link, merchant: tables.pointee.baseMerchants[link.merchantIndex])
+        guard let domain = tables.pointee.base.domain(named: name) else { return nil }
+        switch tables.pointee.base.find(
+            domain: domain, slug: slug, hash: tables.pointee.base.hash(slug))
+        {
+        case .link(let link):
+            return Found(link: link, merchant: tables.pointee.baseMerchants[link.merchantIndex])
+        case .damaged:
+            meetsDamage = true
+            return nil
+        case .absent, .removed: return nil
+        }
     }
 
     /// The compiled default of the host's domain, else of the empty domain.

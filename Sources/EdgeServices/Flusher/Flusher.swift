@@ -74,7 +74,11 @@ public final class Flusher: Sendable {
         guard isFirst else { return }
         do {
             // Not joined: a thread that waits for a dead server must not hold up the exit.
-            _ = try Thread.start(name: "flusher", stackBytes: 4 << 20) { [self] in run() }
+            _ = try Thread.start(name: "flusher", stackBytes: 4 << 20) { [self] in
+                // Redirects first: what waits for the flusher is safe on the disk.
+                Thread.giveWay(nice: FlusherLimits.niceness)
+                run()
+            }
         } catch {
             shared.withLock { $0.isRunning = false }
             throw FlusherError(message: "cannot start the flusher's thread: \(error)")

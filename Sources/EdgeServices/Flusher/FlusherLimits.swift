@@ -2,6 +2,9 @@
 
 /// What the flusher never exceeds.
 enum FlusherLimits {
+    /// How far the flusher stands back behind the loops where they want the same processor: it still
+    /// has a quarter of one that a loop keeps busy.
+    static let niceness: Int32 = 5
     /// Records that one attempt may hold, whatever the configuration says.
     static let maximumBatchRows = 100_000
     /// Conversions in one transaction: each is compared with what is stored.

@@ -32,6 +32,13 @@ enum LinkQueries {
         SELECT \(linkColumns) FROM trackable_links AS l WHERE l.updated_at >= $1
         """
 
+    /// As many of them as one result may have, and one more, which tells that there are more.
+    static let someChangedLinks = "\(changedLinks) LIMIT $2"
+
+    static let openChangedLinks = "DECLARE changed NO SCROLL CURSOR FOR \(changedLinks)"
+
+    static let nextChangedLinks = "FETCH \(LinkSync.Limits.pageRows) FROM changed"
+
     static let linkSum = """
         SELECT count(*), coalesce(bit_xor(hashtextextended(l::text, 0)), 0)
         FROM trackable_links AS l

@@ -72,6 +72,10 @@ public final class LinkSync: Sendable {
         static let lastRetryMicroseconds: Int64 = 2_000_000
         /// Bytes of the largest snapshot that is read.
         static let snapshotBytes = 8 << 30
+        /// Bytes of one read of it.
+        static let readBytes = 16 << 20
+        /// How far the thread that checks a snapshot stands back behind the loops.
+        static let settlingNice: Int32 = 10
         /// Invalid links that are named in the log at once.
         static let namedInvalidLinks = 20
         /// Milliseconds that ``LinkSync/stop()`` waits for the thread.

@@ -147,7 +147,7 @@ extension LinkSyncSession {
                 if page.count < Int(LinkSync.Limits.pageRows) { break }
             }
         }
-        let (table, rejected) = builder.finish()
+        let (table, rejected) = builder.finish(allocate: LinkSyncSession.tableMemory)
         let invalidBefore = baseInvalid
         base = table
         baseInvalid = unreadable
@@ -167,6 +167,16 @@ extension LinkSyncSession {
         sync.writeSnapshot(table)
     }
 
+    /// Memory in huge pages; the allocator's own when the system gives none.
+    private static func tableMemory(_ count: Int) -> LinkTableBuilder.Memory {
+        do throws(Errno) {
+            let memory = try TableMemory(byteCount: count)
+            return (memory.bytes, { memory.deallocate() })
+        } catch {
+            return LinkTableBuilder.plainMemory(count)
+        }
+    }
+
     /// From when on the next poll has to read.
     private func floor(_ connection: Connection) throws(PostgresError) -> Timestamp {
         let oldest = try connection.query(LinkQueries.floor).timestamp(0, 0)
@@ -177,28 +187,66 @@ extension LinkSyncSession {
     /// Reads what was stamped since the last poll; whether anything is new.
     private func readChanges(_ connection: Connection) throws(PostgresError) -> Bool {
         let floor = try floor(connection)
-        let rows = try connection.query(LinkQueries.changedLinks, [.timestamp(since)])
-        var isChanged = false
+        let limit = LinkSync.Limits.pageRows
+        let rows = try connection.query(
+            LinkQueries.someChangedLinks, [.timestamp(since), .int32(limit + 1)])
+        var outcome = ChangesOutcome.none
+        if rows.count <= Int(limit) {
+            outcome = note(rows)
+        } else {
+            outcome = try readManyChanges(connection)
+        }
+        if outcome == .needsLoad {
+            try load(connection)
+            return true
+        }
+        since = floor
+        if outcome == .some { layOver() }
+        return outcome == .some
+    }
+
+    /// What came of reading changes.
+    private enum ChangesOutcome {
+        case none, some
+        /// Renamed links, or more than an overlay should hold.
+        case needsLoad
+    }
+
+    /// More changes than one result may hold: page by page, so that an import of millions is never
+    /// in memory at once.
+    private func readManyChanges(_ connection: Connection) throws(PostgresError) -> ChangesOutcome {
+        var total = ChangesOutcome.none
+        try connection.transaction { () throws(PostgresError) in
+            try connection.execute(LinkQueries.openChangedLinks, [.timestamp(since)])
+            while total != .needsLoad {
+                let rows = try connection.query(LinkQueries.nextChangedLinks)
+                if rows.count == 0 { break }
+                let outcome = note(rows)
+                if outcome != .none { total = outcome }
+                if changed.count > sync.options.overlayLinks { total = .needsLoad }
+            }
+        }
+        return total
+    }
+
+    /// Takes changed rows in.
+    private func note(_ rows: borrowing QueryResult) -> ChangesOutcome {
+        var outcome = ChangesOutcome.none
         for row in 0..<rows.count {
             guard let link = rows.link(row, key: seed) else { continue }
             let id = link.definition.id
             if let known = marks[id] {
                 if known.rowHash == link.rowHash { continue }
-                if known.keyHash != link.keyHash {
-                    // Renamed: what the old name was is only known to the base.
-                    try load(connection)
-                    return true
-                }
+                // Renamed: what the old name was is only known to the base.
+                if known.keyHash != link.keyHash { return .needsLoad }
                 linkSum ^= known.rowHash
             }
             linkSum ^= link.rowHash
             marks[id] = LinkMark(keyHash: link.keyHash, rowHash: link.rowHash)
             changed[id] = link.definition
-            isChanged = true
+            outcome = .some
         }
-        since = floor
-        if isChanged { layOver() }
-        return isChanged
+        return outcome
     }
 
     /// Makes the overlay of all that has changed since the base.

@@ -37,8 +37,8 @@ struct EdgeDirectoryTests {
     @Test("Nothing is seen before the first publication")
     func empty() {
         let directory = EdgeDirectory(loops: 1)
-        #expect(directory.enter(loop: 0) == nil)
-        directory.leave(loop: 0)
+        #expect(directory.reader(loop: 0).enter() == nil)
+        directory.reader(loop: 0).leave()
         #expect(directory.current == nil)
     }
 
@@ -47,16 +47,16 @@ struct EdgeDirectoryTests {
         let counter = Counter()
         let directory = EdgeDirectory(loops: 2)
         directory.publish(try tables(counter))
-        #expect(directory.enter(loop: 0) != nil)
+        #expect(directory.reader(loop: 0).enter() != nil)
         directory.publish(try tables(counter))
         #expect(counter.released.load(ordering: .relaxed) == 0)
-        #expect(directory.enter(loop: 1) != nil)
-        directory.leave(loop: 0)
+        #expect(directory.reader(loop: 1).enter() != nil)
+        directory.reader(loop: 0).leave()
         #expect(directory.reclaim() == 0)
         #expect(counter.released.load(ordering: .relaxed) == 1)
         directory.publish(try tables(counter))
         #expect(directory.reclaim() == 1)
-        directory.leave(loop: 1)
+        directory.reader(loop: 1).leave()
         #expect(directory.reclaim() == 0)
         #expect(counter.released.load(ordering: .relaxed) == 2)
     }
@@ -78,8 +78,8 @@ struct EdgeDirectoryTests {
             while !isOver.load(ordering: .relaxed) {
                 let answer = request.withUnsafeBytes { bytes in
                     response.withUnsafeMutableBytes { response in
-                        let view = directory.enter(loop: loop)
-                        defer { directory.leave(loop: loop) }
+                        let view = directory.reader(loop: loop).enter()
+                        defer { directory.reader(loop: loop).leave() }
                         return fixture.engine.answer(
                             head, bytes, client: fixture.client, place: ClickPlace(),
                             clock: fixture.clock, tables: view, record: nil, response: response)
