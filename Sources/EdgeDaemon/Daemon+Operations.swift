@@ -33,16 +33,20 @@ extension Daemon {
         }
         sources.database = { [flusher] in flusher.facts }
         sources.hindrances = { [state, store, flusher] in
+            let silent = state.edge?.silentLoops.map { loop in
+                "event loop \(loop.loop) stands still for \(loop.microseconds / 1_000_000) s"
+            }
             switch state.claim {
-            case .refused(let reason), .fenced(let reason): [reason]
+            case .refused(let reason), .fenced(let reason): return [reason]
             case .unknown, .claimed:
-                if !store.isClaimed {
-                    [Daemon.unclaimed(flusher.status.lastError)]
-                } else {
-                    state.edge?.isAdmitting == true ? [] : ["the listeners are not open yet"]
+                guard store.isClaimed else { return [Daemon.unclaimed(flusher.status.lastError)] }
+                guard state.edge?.isAdmitting == true else {
+                    return ["the listeners are not open yet"]
                 }
+                return silent ?? []
             }
         }
+        sources.silentLoops = { [state] in state.edge?.silentLoops.count ?? 0 }
         sources.isDraining = { [state] in state.isDraining || state.wantsDrain }
         sources.drain = { [state] in state.requestDrain() }
         sources.reload = { [self] in reload() }

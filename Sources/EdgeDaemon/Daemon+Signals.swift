@@ -16,6 +16,11 @@ extension Daemon {
     /// When a database that is away at the start is spoken of.
     private static let patienceNanoseconds: Int64 = 3_000_000_000
 
+    /// Keys that a reload puts in force.
+    private static let reloadedKeys: Set<String> = [
+        "log.level", "geoip.database", "https.certificates",
+    ]
+
     /// Acts upon signals and orders until a drain is asked for.
     func waitForDrain(_ edge: EdgeServer, hasSnapshot: Bool) {
         let startedAt = SystemClock.monotonicNanoseconds()
@@ -41,7 +46,8 @@ extension Daemon {
                 reports.refused(state.claim, log)
                 tickets.rotateIfDue()
                 reports.dropped(UInt64(clamping: counters.total(.clicksDropped)), log)
-                ServiceNotification.send("WATCHDOG=1")
+                // The service manager restarts a daemon whose loops stand still for too long.
+                if edge.silentLoops.isEmpty { ServiceNotification.send("WATCHDOG=1") }
                 let age = SystemClock.monotonicNanoseconds() - startedAt
                 if !hasReported, age > Daemon.patienceNanoseconds {
                     hasReported = true
@@ -122,9 +128,17 @@ extension Daemon {
             } catch {
                 return error.problems.map { "https.certificates: \($0.message)" }
             }
-            if let places { state.edge?.replaceGeo(places) }
+            state.edge?.replaceGeo(places)
             LogSetup.setLevel(Logger.Level(rawValue: fresh.log.level.rawValue) ?? .info)
             log.info("reloaded", metadata: ["log.level": "\(fresh.log.level.rawValue)"])
+            let waiting = fresh.changedKeys(from: configuration).filter {
+                !Daemon.reloadedKeys.contains($0) && !$0.hasPrefix("attribution.")
+            }
+            if !waiting.isEmpty {
+                log.warning(
+                    "changed in the file, and not in force before a restart",
+                    metadata: ["keys": "\(waiting.joined(separator: ", "))"])
+            }
             return []
         } catch {
             return error.problems.map(\.description)

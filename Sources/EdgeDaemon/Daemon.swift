@@ -11,6 +11,14 @@ internal import TLS
 internal import Telemetry
 internal import Tracking
 
+/// How long a start waits for what it could do without.
+private enum Limits {
+    /// Milliseconds for the database, while the predecessor still serves.
+    static let followMilliseconds = 2_000
+    /// Milliseconds for the database, while clients wait in the queue of an inherited socket.
+    static let queueMilliseconds = 300
+}
+
 /// Why the daemon cannot start: one line and an exit code.
 struct StartError: Error {
     var exitCode: Int32
@@ -36,20 +44,30 @@ public final class Daemon: Sendable {
     let workers: Int
     /// Shared by all certificates that this process ever serves.
     let tickets = TLSTicketKeys()
+    /// Listening sockets and connections that were open before this process.
+    let inherited: Inherited
     private let keys: ClickKeys
+    private let places: GeoDatabase?
+    private let hasSnapshot: Bool
 
     /// Runs until a drain; the exit code (contract, 1).
     ///
     /// - Parameters:
     ///   - configuration: What the file said.
     ///   - path: The file, read again upon HUP.
-    public static func run(_ configuration: ClickdConfiguration, path: String) -> Int32 {
+    ///   - takesOver: Whether the daemon that runs with this configuration hands over and ends.
+    public static func run(
+        _ configuration: ClickdConfiguration, path: String, takesOver: Bool = false
+    ) -> Int32 {
         let level = Logger.Level(rawValue: configuration.log.level.rawValue) ?? .info
         let format = LogFormat(rawValue: configuration.log.format.rawValue) ?? .json
         LogSetup.bootstrap(format: format, level: level)
         let log = Logger(label: "clickd")
         do throws(StartError) {
-            let daemon = try Daemon(configuration, path: path, log: log)
+            // Before any thread: the environment is cleaned.
+            let passed = try Daemon.takePassedSockets()
+            let daemon = try Daemon(
+                configuration, path: path, takesOver: takesOver, passed: passed, log: log)
             return try daemon.serve()
         } catch {
             log.critical("\(error.message)")
@@ -57,9 +75,11 @@ public final class Daemon: Sendable {
         }
     }
 
-    /// Keys, then locks, then what needs them; no port is bound here.
+    /// What can be refused first, then the predecessor's leave, the locks, and what needs them; no
+    /// port is bound here.
     private init(
-        _ configuration: ClickdConfiguration, path: String, log: Logger
+        _ configuration: ClickdConfiguration, path: String, takesOver: Bool,
+        passed: [PassedDescriptor], log: Logger
     ) throws(StartError) {
         self.configuration = configuration
         self.path = path
@@ -71,30 +91,32 @@ public final class Daemon: Sendable {
         } catch {
             throw StartError(error.exitCode, error.message)
         }
-        do throws(RingLogError) {
-            store = try RingLogStore(
-                node: configuration.node.id, workers: workers,
-                ring: RingOptions(
-                    directory: configuration.ring.directory, bytes: configuration.ring.bytes),
-                spool: SpoolOptions(
-                    directory: configuration.spool.directory,
-                    segmentBytes: configuration.spool.segmentBytes,
-                    quotaBytes: configuration.spool.quotaBytes,
-                    syncMicroseconds: configuration.spool.syncMicroseconds,
-                    retainMicroseconds: configuration.spool.retainMicroseconds))
-        } catch {
-            throw StartError(error.exitCode, error.message)
-        }
         directory = EdgeDirectory(loops: workers)
         counters = EdgeCounters(loops: workers)
-        (state, linkSync, flusher) = try Daemon.makeServices(
-            configuration, keys, store, directory, log)
+        (state, linkSync) = try Daemon.makeFollower(configuration, keys, directory, log)
+        if takesOver {
+            // Whatever takes time or may fail comes before the predecessor stops accepting.
+            places = try Daemon.openPlaces(configuration)
+            hasSnapshot = linkSync.loadSnapshot()
+            try Daemon.follow(linkSync, milliseconds: Limits.followMilliseconds)
+            inherited = try Daemon.takeOver(configuration, passed, log)
+            store = try Daemon.openStore(configuration, workers, waits: true)
+        } else {
+            inherited = Inherited(passed: passed)
+            store = try Daemon.openStore(configuration, workers, waits: false)
+            places = try Daemon.openPlaces(configuration)
+            hasSnapshot = linkSync.loadSnapshot()
+            // Who waits in a queue waits rather than being told 503 for want of merchants.
+            try Daemon.follow(
+                linkSync, milliseconds: passed.isEmpty ? 0 : Limits.queueMilliseconds)
+        }
+        flusher = try Daemon.makeFlusher(configuration, keys, store, state)
     }
 
-    private static func makeServices(
-        _ configuration: ClickdConfiguration, _ keys: ClickKeys, _ store: RingLogStore,
-        _ directory: EdgeDirectory, _ log: Logger
-    ) throws(StartError) -> (DaemonState, LinkSync, Flusher) {
+    private static func makeFollower(
+        _ configuration: ClickdConfiguration, _ keys: ClickKeys, _ directory: EdgeDirectory,
+        _ log: Logger
+    ) throws(StartError) -> (DaemonState, LinkSync) {
         var options = LinkSyncOptions(
             dsn: configuration.postgres.dsn, visitorKey: keys.visitorKey)
         options.refreshMicroseconds = configuration.links.refreshMicroseconds
@@ -103,8 +125,28 @@ public final class Daemon: Sendable {
             if isError { log.warning("links: \(text)") } else { log.info("links: \(text)") }
         }
         do {
-            let state = try DaemonState()
-            let flusher = try Flusher(
+            return (try DaemonState(), try LinkSync(directory: directory, options: options))
+        } catch {
+            throw StartError(70, "cannot make the services: \(error)")
+        }
+    }
+
+    /// Begins to follow the database, and waits for the first answer as long as that is worth it.
+    private static func follow(_ linkSync: LinkSync, milliseconds: Int) throws(StartError) {
+        do { try linkSync.start() } catch {
+            throw StartError(70, "cannot start the link sync: \(error)")
+        }
+        for _ in 0..<milliseconds where linkSync.status.lastSyncAgeMicroseconds == nil {
+            Thread.sleep(microseconds: 1000)
+        }
+    }
+
+    private static func makeFlusher(
+        _ configuration: ClickdConfiguration, _ keys: ClickKeys, _ store: RingLogStore,
+        _ state: DaemonState
+    ) throws(StartError) -> Flusher {
+        do {
+            return try Flusher(
                 store: store,
                 options: FlusherOptions(
                     dsn: configuration.postgres.dsn, batchRows: configuration.postgres.batchRows,
@@ -112,7 +154,6 @@ public final class Daemon: Sendable {
                     node: configuration.node.id, keyFingerprint: keys.fingerprint,
                     machine: MachineIdentity.machine()),
                 onClaim: { claim in state.claim = claim })
-            return (state, try LinkSync(directory: directory, options: options), flusher)
         } catch {
             throw StartError(70, "cannot make the services: \(error)")
         }
@@ -121,7 +162,6 @@ public final class Daemon: Sendable {
     /// Starts the threads, binds, serves, and drains.
     private func serve() throws(StartError) -> Int32 {
         warn()
-        let places = try Daemon.openPlaces(configuration)
         let certificates: TLSContext?
         do throws(TLSProblems) {
             certificates = try loadCertificates(configuration)
@@ -129,12 +169,11 @@ public final class Daemon: Sendable {
             throw StartError(
                 error.exitCode, error.problems.map(\.message).joined(separator: "\n"))
         }
-        let hasSnapshot = linkSync.loadSnapshot()
         let operations: OperationsServer
         let edge: EdgeServer
+        let door: SuccessorDoor?
         do {
             try store.startSpooler()
-            try linkSync.start()
             try flusher.start()
             operations = try OperationsServer(
                 unixPath: configuration.ops.socket,
@@ -144,7 +183,9 @@ public final class Daemon: Sendable {
                 options: edgeOptions(), store: store, directory: directory, counters: counters)
             edge.replaceGeo(places)
             if let certificates { edge.replaceTLS(certificates) }
+            for notice in edge.notices { log.warning("\(notice)") }
             try edge.start()
+            door = openDoor(edge)
             _ = try Thread.start(name: "recall") { [edge] in edge.recallMessages() }
         } catch {
             stopServices()
@@ -164,6 +205,7 @@ public final class Daemon: Sendable {
         if !edge.drain() { log.warning("some connections did not end in time") }
         stopServices()
         operations.stop()
+        door?.close()
         log.info("drained")
         return state.exitCode
     }
@@ -225,6 +267,13 @@ public final class Daemon: Sendable {
             case .v2: .v2
             }
         options.listenTLS = configuration.https.listen
+        options.inherited = inherited.sockets
+        options.adopted = inherited.connections
+        options.onSilence = { [log] silent in
+            log.critical(
+                "an event loop stands still: its open connections are stuck, new ones go to others",
+                metadata: ["loop": "\(silent.loop)", "microseconds": "\(silent.microseconds)"])
+        }
         return options
     }
 

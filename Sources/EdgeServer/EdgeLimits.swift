@@ -47,6 +47,8 @@ enum Limits {
     static let parked = 1 << 16
     /// Free blocks of a size that a loop keeps for reuse.
     static let keptBlocks = 64
+    /// The same while the process drains: who has not read by then has had its answer sent.
+    static let drainLingerMicroseconds: Int64 = 500_000
     /// Microseconds from the start of a drain in which an idle connection may still send a request.
     static let drainGraceMicroseconds: Int64 = 300_000
     /// Microseconds after which a drain leaves what is unfinished.
@@ -63,6 +65,10 @@ enum Limits {
     static let resumedHandshakesPerTurn = 64
     /// TLS handshakes of one loop that wait for their turn.
     static let deferredHandshakes = 4096
+    /// Microseconds at one turn after which a loop counts as silent.
+    static let silenceMicroseconds: Int64 = 1_000_000
+    /// Microseconds between two looks of the watchdog.
+    static let watchMicroseconds: Int64 = 200_000
     /// Listening addresses of a process.
     static let listeners = 64
 }

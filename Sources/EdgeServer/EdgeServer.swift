@@ -17,6 +17,10 @@ public struct EdgeServerOptions: Sendable {
     public var listenTLS: [SocketAddress] = []
     /// Listening sockets that were opened for this process.
     public var inherited = InheritedSockets.none
+    /// Open connections of the predecessor.
+    public var adopted: [InheritedConnection] = []
+    /// Told of each loop that falls silent, on the watchdog's thread.
+    public var onSilence: @Sendable (SilentLoop) -> Void = { _ in }
     /// Loop threads, 1...32.
     public var workers: Int
     /// What clients may take.
@@ -123,7 +127,7 @@ public final class EdgeServer: Sendable {
         do throws(Errno) {
             shared = try LoopShared(
                 loops: options.workers, directory: directory, limits: options.limits,
-                rates: options.rates, isAdmitted: isClaimed)
+                rates: options.rates, isAdmitted: isClaimed, adopted: options.adopted)
         } catch {
             throw .noResources(error)
         }
@@ -146,6 +150,7 @@ public final class EdgeServer: Sendable {
                 // Not joined: the drain waits for the loops' own word.
                 _ = try Thread.start(name: "loop-\(worker)") { self.run(worker) }
             }
+            try Thread.start(name: "watchdog") { self.watchLoops() }.detach()
         } catch {
             throw .noResources(error)
         }
@@ -155,6 +160,7 @@ public final class EdgeServer: Sendable {
         do throws(Errno) {
             var loop = try makeLoop(worker)
             try loop.begin()
+            loop.adoptConnections()
             loop.run()
         } catch {
             // Without its epoll the loop cannot serve; the other loops watch the same listeners.
@@ -223,6 +229,16 @@ public final class EdgeServer: Sendable {
     /// Whether every listening socket stays open, with its queue, when this process ends.
     public var listenersOutliveProcess: Bool { shared.leavesQueues }
 
+    /// The listening sockets, by descriptor and kind, for a successor; empty once they are closed.
+    var passableSockets: [PassedDescriptor] { listening.withLock { $0?.passable ?? [] } }
+
+    /// Leaves listening sockets and open connections to a successor: the drain that follows keeps
+    /// the former open and passes the latter.
+    func yield(to successor: CInt) {
+        shared.leaveQueues()
+        shared.setSuccessor(successor)
+    }
+
     /// Closes the listening sockets when every loop has taken in who waited at them.
     private func closeListeners() {
         let end = SystemClock.monotonicNanoseconds() / 1000 + Limits.queueMicroseconds
@@ -233,4 +249,6 @@ public final class EdgeServer: Sendable {
         }
         listening.withLock { $0 = nil }
     }
+
+    func onSilence(_ loop: SilentLoop) { options.onSilence(loop) }
 }

@@ -22,15 +22,30 @@ extension EventLoop {
         leaveListeners()
     }
 
-    /// Idle connections have a moment for a request that is under way; then they are closed, and
-    /// the loop ends with the last of the others.
+    /// One step towards the end.
+    ///
+    /// A successor gets every connection that can be passed. Without one, idle connections have a
+    /// moment for a request that is under way; then their writing half is closed, so that a client
+    /// that sends at that instant meets an end and no reset.
     mutating func continueDrain() {
-        if now - drain.startedAt >= Limits.drainGraceMicroseconds {
-            for index in 0..<slab.highWater where slab[index].pointee.isIdle {
+        passConnections()
+        let age = now - drain.startedAt
+        if age >= Limits.drainGraceMicroseconds {
+            for index in 0..<slab.highWater where isIdle(index) {
                 receive(index)
-                if slab[index].pointee.isIdle { close(index) }
+                guard isIdle(index) else { continue }
+                // A TLS session says close_notify first.
+                slab[index].pointee.closesAfterOutput = true
+                finish(index, lingers: true)
             }
         }
-        drain.isOver = slab.count == 0 || now - drain.startedAt >= Limits.drainMicroseconds
+        drain.isOver = slab.count == 0 || age >= Limits.drainMicroseconds
+    }
+
+    /// Nothing of a request, or of a handshake, has come.
+    private func isIdle(_ index: Int) -> Bool {
+        let connection = slab[index]
+        return connection.pointee.phase == .idle
+            || connection.pointee.phase == .handshake && !connection.pointee.tls.isActive
     }
 }

@@ -36,11 +36,19 @@ extension EventLoop {
     private mutating func settle(_ index: Int) {
         guard slab[index].pointee.closesAfterOutput else { return watch(index, .readable) }
         guard slab[index].pointee.lingers else { return close(index) }
+        halfClose(index)
+    }
+
+    /// Says that no more will be said, and throws away what the client still sends, so that it sees
+    /// an end and not a reset.
+    private mutating func halfClose(_ index: Int) {
         releaseInput(index)
         Socket.shutdownWriting(slab[index].pointee.descriptor)
         slab[index].pointee.phase = .lingering
         slab[index].pointee.discarded = 0
-        slab[index].pointee.deadline = now + Limits.lingerMicroseconds
+        let patience =
+            drain.isDraining ? Limits.drainLingerMicroseconds : Limits.lingerMicroseconds
+        slab[index].pointee.deadline = now + patience
         watch(index, .readable)
     }
 

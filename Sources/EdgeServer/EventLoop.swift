@@ -43,6 +43,7 @@ struct EventLoop: ~Copyable {
     let conversionRates: RateTable
     let unknownRates: RateTable
     let clickRates: RateTable
+    let pulse: LoopPulse
     let epoll: Epoll
     let events: Epoll.EventList
     var listeners: ListenerSet
@@ -104,6 +105,7 @@ struct EventLoop: ~Copyable {
         conversionRates = shared.conversionRates
         unknownRates = shared.unknownRates
         clickRates = shared.clickRates
+        pulse = shared.pulses[settings.number]
         limits = settings.limits
         self.epoll = epoll
         events = Epoll.EventList(capacity: Limits.eventsPerTurn)
@@ -151,13 +153,15 @@ struct EventLoop: ~Copyable {
     /// Serves until a drain has ended.
     mutating func run() {
         while !drain.isOver {
-            turn(milliseconds: slab.count > 0 || drain.isDraining ? 125 : 1000)
+            turn(milliseconds: drain.isDraining ? 10 : slab.count > 0 ? 125 : 1000)
         }
         closeAll()
+        pulse.rest()
     }
 
     /// One wait and all that came of it.
     mutating func turn(milliseconds: Int32) {
+        pulse.rest()
         let count = epoll.wait(events, milliseconds: deferredHandshakes.isEmpty ? milliseconds : 0)
         counters.add(.callsWait)
         tick()
@@ -185,6 +189,7 @@ struct EventLoop: ~Copyable {
     /// Reads the clocks, once a turn.
     private mutating func tick() {
         now = SystemClock.monotonicNanoseconds() / 1000
+        pulse.work(now)
         let boot = SystemClock.bootMicroseconds()
         if carried.isDue(boot: boot) {
             carried.correct(wall: SystemClock.wallMicroseconds(), boot: boot)
@@ -221,7 +226,9 @@ struct EventLoop: ~Copyable {
             releaseParked()
         case LoopSignal.wake:
             shared.clearWake(of: settings.number)
-            if shared.isDraining && !drain.isDraining { beginDrain() }
+            while shared.isHeld(settings.number) { Thread.sleep(microseconds: 1000) }
+            if shared.isDraining && !drain.isDraining { return beginDrain() }
+            for position in listeners.sockets.indices { accept(position) }
         default:
             accept(Int(signal - LoopSignal.firstListener))
         }

@@ -54,6 +54,14 @@ public struct InheritedSockets: Sendable {
     public static let none = InheritedSockets(.predecessor, [])
 }
 
+/// An open connection that the predecessor passed on, as it came.
+public struct InheritedConnection: Sendable {
+    /// The raw descriptor; the edge takes it over.
+    public var descriptor: CInt
+    /// What goes with it.
+    public var message: [UInt8]
+}
+
 /// One listening socket.
 struct ListeningSocket: Sendable {
     /// The raw descriptor; ``ListeningSockets`` closes it.
@@ -139,7 +147,7 @@ private struct Opening {
                     notices.append("\(address) is no longer configured: its socket is closed")
                     continue
                 }
-                let key = named?.key ?? "http.listen"
+                let key = named?.key ?? "http.listen or https.listen"
                 throw .unfitSocket(
                     passed.name, "it listens on \(address), which \(key) does not name")
             }

@@ -31,8 +31,14 @@ final class LoopShared: @unchecked Sendable {
     private let started = Atomic<Int>(0)
     private let withoutListeners = Atomic<Int>(0)
     private let leavingQueues = Atomic<Bool>(false)
+    private let successorDescriptor = Atomic<CInt>(-1)
+    private let adopted: Mutex<[InheritedConnection]>
     private let ended = Atomic<Int>(0)
     private let wakes: [WakeUp]
+    /// The loops' signs of life, by number.
+    let pulses: [LoopPulse]
+    /// A loop that a test holds still; -1 for none.
+    private let heldLoop = Atomic<Int>(-1)
 
     private final class WakeUp: Sendable {
         let event: EventDescriptor
@@ -41,8 +47,9 @@ final class LoopShared: @unchecked Sendable {
 
     init(
         loops: Int, directory: EdgeDirectory, limits: EdgeLimits, rates: ClientRates,
-        isAdmitted: Bool
+        isAdmitted: Bool, adopted: [InheritedConnection]
     ) throws(Errno) {
+        self.adopted = Mutex(adopted)
         self.directory = directory
         conversionRates = RateTable(rates.conversions)
         unknownRates = RateTable(rates.unknownSlugs)
@@ -53,6 +60,7 @@ final class LoopShared: @unchecked Sendable {
         var wakes: [WakeUp] = []
         for _ in 0..<loops { wakes.append(try WakeUp()) }
         self.wakes = wakes
+        pulses = (0..<loops).map { _ in LoopPulse() }
     }
 
     deinit {
@@ -145,6 +153,29 @@ final class LoopShared: @unchecked Sendable {
     /// Whether the queues are the next process's.
     var leavesQueues: Bool { leavingQueues.load(ordering: .acquiring) }
 
+    /// Where open connections are passed to; nil without a successor, or when it has gone.
+    var successor: CInt? {
+        let descriptor = successorDescriptor.load(ordering: .acquiring)
+        return descriptor >= 0 ? descriptor : nil
+    }
+
+    /// Names the successor; its owner keeps the descriptor open until the process ends.
+    func setSuccessor(_ descriptor: CInt) {
+        successorDescriptor.store(descriptor, ordering: .releasing)
+    }
+
+    /// The successor takes no more: what is open ends here.
+    func loseSuccessor() { successorDescriptor.store(-1, ordering: .releasing) }
+
+    /// A loop's part of the predecessor's connections, once.
+    func takeAdopted(by loop: Int) -> [InheritedConnection] {
+        adopted.withLock { all in
+            let count = loopCount
+            let share = all.enumerated().filter { $0.offset % count == loop }.map(\.element)
+            return share
+        }
+    }
+
     /// Notes that a loop accepts no more.
     func noteListenersLeft() { withoutListeners.wrappingAdd(1, ordering: .releasing) }
 
@@ -164,5 +195,15 @@ final class LoopShared: @unchecked Sendable {
 
     func clearWake(of loop: Int) { wakes[loop].event.clear() }
 
-    private func wakeAll() { for wake in wakes { wake.event.signal() } }
+    /// Holds a loop still from its next wake-up on, or with -1 none; tests only.
+    func hold(_ loop: Int) {
+        heldLoop.store(loop, ordering: .releasing)
+        wakeAll()
+    }
+
+    /// Whether a loop is to stand still.
+    func isHeld(_ loop: Int) -> Bool { heldLoop.load(ordering: .acquiring) == loop }
+
+    /// Has every loop look at the flags here, and at the listeners.
+    func wakeAll() { for wake in wakes { wake.event.signal() } }
 }

@@ -28,6 +28,8 @@ extension EdgeOperations {
         for (name, counter) in EdgeOperations.outcomes {
             text.sample(counters.total(counter), ["outcome": name])
         }
+        text.gauge(
+            "silent_loops", "Event loops that stand still.", sources.silentLoops())
         text.gauge("connections", "Connections open now.", counters.openConnections)
         text.counter(
             "connections_accepted_total", "Connections accepted.",
@@ -47,6 +49,12 @@ extension EdgeOperations {
         text.counter(
             "tls_handshakes_deferred_total", "TLS handshakes that waited for a later turn.",
             counters.total(.tlsHandshakesDeferred))
+        text.counter(
+            "connections_passed_total", "Open connections left to a successor.",
+            counters.total(.connectionsPassed))
+        text.counter(
+            "connections_adopted_total", "Open connections of a predecessor taken over.",
+            counters.total(.connectionsAdopted))
         text.counter(
             "received_bytes_total", "Bytes received from clients.", counters.total(.bytesReceived))
         text.counter("sent_bytes_total", "Bytes sent to clients.", counters.total(.bytesSent))

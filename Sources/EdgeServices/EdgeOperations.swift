@@ -122,6 +122,8 @@ public struct EdgeOperationsSources: Sendable {
     public var database: @Sendable () -> DatabaseFacts
     /// Why the node is not ready beyond what the other facts tell (node not claimed, fenced…).
     public var hindrances: @Sendable () -> [String]
+    /// Event loops that stand still.
+    public var silentLoops: @Sendable () -> Int
     /// Whether a drain has begun.
     public var isDraining: @Sendable () -> Bool
     /// Reloads as SIGHUP does; what is wrong with the new configuration, empty when it holds.
@@ -138,6 +140,7 @@ public struct EdgeOperationsSources: Sendable {
         links = { LinkFacts() }
         database = { DatabaseFacts() }
         hindrances = { [] }
+        silentLoops = { 0 }
         isDraining = { false }
         reload = { ["reloading is not wired"] }
         drain = {}
@@ -320,6 +323,7 @@ public final class EdgeOperations: OperationsHandler {
                 json.member("handshakes_failed", counters.total(.tlsHandshakesFailed))
                 json.member("handshakes_deferred", counters.total(.tlsHandshakesDeferred))
             }
+            json.member("silent_loops", sources.silentLoops())
             json.object("database") { json in
                 json.member("connected", database.isConnected)
                 json.member("last_error", database.lastError)

@@ -16,10 +16,11 @@ public struct ChildProcess: Sendable {
     ///   - arguments: The program and its arguments.
     ///   - environment: Variables set over the present ones.
     ///   - output: A file that standard output and error are appended to; nil leaves them as they are.
+    ///   - passing: Descriptors that the program finds as 3, 4, … (see ``SocketActivation``).
     ///   - ownGroup: Whether it leads a process group of its own, so that a terminal's Ctrl-C passes it by.
     public static func start(
         _ arguments: [String], environment: [String: String] = [:], output: String? = nil,
-        ownGroup: Bool = false
+        passing: [CInt] = [], ownGroup: Bool = false
     ) throws(Errno) -> ChildProcess {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
@@ -28,6 +29,15 @@ public struct ChildProcess: Sendable {
             posix_spawn_file_actions_addopen(
                 &actions, 1, output, O_WRONLY | O_CREAT | O_APPEND, 0o644)
             posix_spawn_file_actions_adddup2(&actions, 1, 2)
+        }
+        // By way of high numbers, so that no target is another's source.
+        var copies: [CInt] = []
+        defer { for copy in copies { close(copy) } }
+        for descriptor in passing {
+            copies.append(try retrying { clinux_fcntl_int(descriptor, F_DUPFD_CLOEXEC, 512) })
+        }
+        for (index, copy) in copies.enumerated() {
+            posix_spawn_file_actions_adddup2(&actions, copy, 3 + CInt(index))
         }
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
         var attributes = posix_spawnattr_t()

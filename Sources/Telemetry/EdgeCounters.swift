@@ -59,6 +59,10 @@ public enum EdgeCounter: Int, CaseIterable, Sendable {
     case tlsConnectionsOpened
     /// TLS connections that have ended.
     case tlsConnectionsClosed
+    /// Connections passed on to a successor, still open.
+    case connectionsPassed
+    /// Connections taken over from a predecessor.
+    case connectionsAdopted
     /// Bytes received from clients.
     case bytesReceived
     /// Bytes sent to clients.

@@ -109,6 +109,9 @@ public struct HTTPProbe: ~Copyable {
         return ProbeResponse(status: status, headers: headers, body: body)
     }
 
+    /// Whether the peer has ended an idle connection, without waiting.
+    public var hasEnded: Bool { Socket.waitReadable(socket.rawValue, milliseconds: 0) }
+
     /// Whether the peer has closed: waits for a byte or the end.
     public mutating func isAtEnd() throws(ProbeError) -> Bool {
         buffered.isEmpty ? try !fill() : false

@@ -173,15 +173,41 @@ public final class ServiceStack {
         try wait(for: "/readyz", on: attributionSocket, of: "attributiond", attributiond)
     }
 
-    private func start(_ name: String, environment: [String: String] = [:]) throws -> ChildProcess {
+    /// Has a second clickd take over from the running one; the first one's exit code.
+    public func takeOverClickd() throws -> Int32 {
+        let old = clickd
+        clickd = try start("clickd", arguments: ["--take-over"])
+        let code = old?.wait() ?? -1
+        try wait(for: "/readyz", on: socket, of: "clickd", clickd)
+        return code
+    }
+
+    /// Starts clickd with listening sockets as a service manager would pass them, and waits until
+    /// it is ready.
+    public func startClickd(passing sockets: [PassedDescriptor]) throws {
+        clickd = try start("clickd", passing: sockets)
+        try wait(for: "/readyz", on: socket, of: "clickd", clickd)
+    }
+
+    private func start(
+        _ name: String, arguments: [String] = [], environment: [String: String] = [:],
+        passing sockets: [PassedDescriptor] = []
+    ) throws -> ChildProcess {
         try FileSystem.makeDirectories("\(directory)/log", permissions: 0o755)
+        var variables = environment
         // The kernel ends the daemon if whoever started it dies without a word.
+        var command = ["setpriv", "--pdeathsig", "TERM"]
+        if !sockets.isEmpty {
+            variables["LISTEN_FDS"] = "\(sockets.count)"
+            variables["LISTEN_FDNAMES"] = sockets.map(\.name).joined(separator: ":")
+            // The shell's number is the daemon's: each program replaces the one before.
+            command = ["sh", "-c", "LISTEN_PID=$$ exec \"$@\"", "sh"] + command
+        }
+        command += ["\(binaries)/\(name)", "run", "--config", configuration]
         return try ChildProcess.start(
-            [
-                "setpriv", "--pdeathsig", "TERM", "\(binaries)/\(name)", "run", "--config",
-                configuration,
-            ],
-            environment: environment, output: "\(directory)/log/\(name).log", ownGroup: true)
+            command + arguments, environment: variables,
+            output: "\(directory)/log/\(name).log", passing: sockets.map(\.descriptor),
+            ownGroup: true)
     }
 
     private func wait(

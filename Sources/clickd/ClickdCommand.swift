@@ -28,6 +28,11 @@ struct RunCommand: ParsableCommand {
     @Flag(name: .customLong("check-config"), help: "Only say what is wrong with the configuration.")
     var checksOnly = false
 
+    @Flag(
+        name: .customLong("take-over"),
+        help: "Take sockets and connections over from the running clickd, which drains and ends.")
+    var takesOver = false
+
     func run() {
         let configuration: ClickdConfiguration
         do throws(ConfigurationError) {
@@ -43,6 +48,6 @@ struct RunCommand: ParsableCommand {
             return
         }
         // Threads that wait for a dead server are left behind: no exit handlers under their feet.
-        CurrentProcess.exitNow(Daemon.run(configuration, path: path))
+        CurrentProcess.exitNow(Daemon.run(configuration, path: path, takesOver: takesOver))
     }
 }

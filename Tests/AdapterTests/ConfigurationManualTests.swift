@@ -47,6 +47,21 @@ struct ConfigurationManualTests {
         #expect(bare == ClickdConfiguration())
     }
 
+    @Test("A change of any key is named, without its value")
+    func changes() throws {
+        #expect(
+            Set(ClickdConfiguration.comparableKeys)
+                == Set(ConfigurationLoader.keys.map(\.path)))
+        let old = ClickdConfiguration()
+        var new = old
+        #expect(new.changedKeys(from: old).isEmpty)
+        new.http.workers = 3
+        new.postgres.dsn = "password=secret"
+        new.limits.perAddress = 7
+        #expect(
+            new.changedKeys(from: old) == ["http.workers", "limits.per_address", "postgres.dsn"])
+    }
+
     @Test("The manual says of every key its default, what is allowed, and how it changes")
     func everyKey() throws {
         let comments = ConfigurationManualTests.comments(try ConfigurationManualTests.manual())

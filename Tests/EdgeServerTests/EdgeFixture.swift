@@ -44,7 +44,8 @@ final class EdgeFixture {
     init(
         limits: EdgeLimits = EdgeLimits(), workers: Int = 1, publishing: Bool = true,
         claiming: Bool = true, ringBytes: Int = 4 << 20, syncMicroseconds: Int64 = 100_000,
-        at given: String? = nil, port: UInt16 = 0,
+        at given: String? = nil, port: UInt16 = 0, inherited: InheritedSockets = .none,
+        adopted: [InheritedConnection] = [],
         configure: (inout EdgeServerOptions) -> Void = { _ in }
     ) throws {
         let random = Randomness.bytes(8).reduce(into: "") { $0 += String($1, radix: 16) }
@@ -64,8 +65,10 @@ final class EdgeFixture {
             throw FixtureError(description: "no address")
         }
         var options = EdgeServerOptions(
-            listen: [anyPort], workers: workers, clickKey: Known.key,
-            verifyKeys: [Known.key], limits: limits)
+            listen: [anyPort], workers: workers, clickKey: Known.key, verifyKeys: [Known.key],
+            limits: limits)
+        options.inherited = inherited
+        options.adopted = adopted
         if Transport.current == .tls { options.listenTLS = [anyPort] }
         configure(&options)
         server = try EdgeServer(
@@ -201,6 +204,12 @@ final class RawClient {
     func isClosed() throws -> Bool {
         guard heard.isEmpty else { return false }
         do { return try !hear() } catch { return true }
+    }
+
+    /// Whether the server has ended its half in order: a reset is an error here.
+    func isEndOfFile() throws -> Bool {
+        guard heard.isEmpty else { return false }
+        return try !hear()
     }
 
     /// The next answer; `withoutBody` for HEAD.

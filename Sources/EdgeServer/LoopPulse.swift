@@ -1,0 +1,66 @@
+// Whether the loops move: each notes when it begins to work and when it waits, and a watchdog looks.
+internal import LinuxIO
+internal import Synchronization
+
+/// A loop's sign of life: the loop writes, the watchdog reads.
+///
+/// The memory lives as long as the process, so that the handle is plain data.
+struct LoopPulse: @unchecked Sendable {
+    // Sendable: one atomic word.
+    private let busySince: UnsafeMutablePointer<Atomic<Int64>>
+
+    /// A cache line of its own.
+    init() {
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: 128, alignment: 128)
+        busySince = memory.initializeMemory(as: Atomic<Int64>.self, to: Atomic(0))
+    }
+
+    /// Waits for events from here on, for as long as it takes.
+    @inline(__always) func rest() { busySince.pointee.store(0, ordering: .relaxed) }
+
+    /// Works since `now`, microseconds of the monotonic clock.
+    @inline(__always) func work(_ now: Int64) {
+        busySince.pointee.store(now, ordering: .relaxed)
+    }
+
+    /// Microseconds that the loop has been at one turn; 0 while it waits.
+    func silence(at now: Int64) -> Int64 {
+        let since = busySince.pointee.load(ordering: .relaxed)
+        return since == 0 ? 0 : max(0, now - since)
+    }
+}
+
+/// A loop that does not move.
+public struct SilentLoop: Sendable, Equatable {
+    /// The loop, counted from 0.
+    public let loop: Int
+    /// Microseconds that it has been at one turn.
+    public let microseconds: Int64
+}
+
+extension EdgeServer {
+    /// Loops that have been at one turn for a second or more.
+    ///
+    /// New connections are the other loops'; the open ones of a silent loop are stuck until it moves.
+    public var silentLoops: [SilentLoop] {
+        let now = SystemClock.monotonicNanoseconds() / 1000
+        return shared.pulses.enumerated().compactMap { loop, pulse in
+            let silence = pulse.silence(at: now)
+            guard silence >= Limits.silenceMicroseconds else { return nil }
+            return SilentLoop(loop: loop, microseconds: silence)
+        }
+    }
+
+    /// Looks at the loops until they have ended; tells of each loop that falls silent, and has the
+    /// others look at the listeners, for it may have been woken for a connection that it never took.
+    func watchLoops() {
+        var silent: Set<Int> = []
+        while shared.endedLoops < shared.loopCount {
+            Thread.sleep(microseconds: Limits.watchMicroseconds)
+            let found = silentLoops
+            for loop in found where !silent.contains(loop.loop) { onSilence(loop) }
+            if !found.isEmpty { shared.wakeAll() }
+            silent = Set(found.map(\.loop))
+        }
+    }
+}

@@ -1,0 +1,200 @@
+// Restarts under load: by take-over and by passed sockets, no request is refused, reset or lost.
+import LinuxIO
+import Synchronization
+import TLS
+import Testing
+import Tracking
+import Workbench
+
+@Suite("Restarts", .serialized)
+struct RestartTests {
+    /// How often the process is replaced: a hundred times in the long run.
+    private static let rounds = CurrentProcess.environment("CLICKD_SOAK") == nil ? 5 : 100
+
+    @Test("Taken over again and again under load, no request is refused, reset or lost")
+    func takeOver() throws {
+        try Stacks.with { stack in
+            try stack.startClickd()
+            let load = try startLoad(on: stack)
+            for round in 1...RestartTests.rounds {
+                awaitTraffic(load, 200)
+                // Another number of loops each time: no queue belongs to one of them.
+                stack.settings["http"] =
+                    "{ listen: [\"127.0.0.1:\(stack.port)\"], workers: \(round % 3 + 1) }"
+                try stack.writeConfiguration()
+                #expect(try stack.takeOverClickd() == 0, "round \(round)")
+            }
+            awaitTraffic(load, 200)
+            let account = load.finish()
+            print("\(RestartTests.rounds) take-overs: \(account)")
+            #expect(account.failures == 0 && account.endedIdle == 0, "\(account)")
+            try expectRecorded(account, slack: 0, in: stack)
+            #expect(stack.stopClickd() == 0)
+        }
+    }
+
+    @Test("With passed sockets, TERM and start again and again lose no request")
+    func socketActivation() throws {
+        try Stacks.with { stack in
+            let socket = try Socket.listen(stack.address, reusePort: false)
+            let passed = [PassedDescriptor(descriptor: socket.rawValue, name: "http")]
+            try stack.startClickd(passing: passed)
+            let load = try startLoad(on: stack)
+            for round in 1...RestartTests.rounds {
+                awaitTraffic(load, 200)
+                #expect(stack.stopClickd() == 0, "round \(round)")
+                try stack.startClickd(passing: passed)
+            }
+            awaitTraffic(load, 200)
+            let account = load.finish()
+            print("\(RestartTests.rounds) restarts with passed sockets: \(account)")
+            #expect(account.failures == 0, "\(account)")
+            try expectRecorded(account, slack: 0, in: stack)
+            #expect(stack.stopClickd() == 0)
+        }
+    }
+
+    @Test("With passed sockets, kill -9 again and again refuses no connection and loses no click")
+    func killedWithPassedSockets() throws {
+        let clients = 12
+        try Stacks.with { stack in
+            let socket = try Socket.listen(stack.address, reusePort: false)
+            let passed = [PassedDescriptor(descriptor: socket.rawValue, name: "http")]
+            try stack.startClickd(passing: passed)
+            let load = try startLoad(on: stack)
+            for _ in 1...RestartTests.rounds {
+                awaitTraffic(load, 200)
+                stack.killClickd()
+                try stack.startClickd(passing: passed)
+            }
+            awaitTraffic(load, 200)
+            let account = load.finish()
+            print("\(RestartTests.rounds) kills with passed sockets: \(account)")
+            // Who was connected to the killed process meets its end; nobody else notices.
+            #expect(account.refused == 0 && account.late == 0 && account.others == 0, "\(account)")
+            #expect(account.reset + account.lost > 0, "no kill met a request: \(account)")
+            #expect(account.reset + account.lost <= clients * RestartTests.rounds, "\(account)")
+            try expectRecorded(account, slack: clients * RestartTests.rounds, in: stack)
+            #expect(stack.stopClickd() == 0)
+        }
+    }
+
+    @Test("An address that is no longer configured is closed by the successor, a new one is bound")
+    func movedAddress() throws {
+        try Stacks.with { stack in
+            try stack.startClickd()
+            let other = try SocketAddress.freePort()
+            stack.settings["http"] = "{ listen: [\"127.0.0.1:\(other)\"] }"
+            try stack.writeConfiguration()
+            #expect(try stack.takeOverClickd() == 0)
+            var probe = try HTTPProbe(.loopback(port: other))
+            #expect(try probe.request("GET", "/healthz").status == 200)
+            #expect(throws: ProbeError.system(.connectionRefused)) {
+                _ = try HTTPProbe(stack.address)
+            }
+        }
+    }
+
+    @Test("A successor that cannot start leaves the running daemon alone")
+    func refusedSuccessor() throws {
+        try Stacks.with { stack in
+            try stack.startClickd()
+            let text = String(decoding: try FileSystem.read(stack.configuration), as: UTF8.self)
+            let bad = "\(stack.directory)/bad.yaml"
+            let changed = text.replacing("secrets/click.key", with: "secrets/none.key")
+            try Array(changed.utf8).withUnsafeBytes { try FileSystem.replace(bad, with: $0) }
+            let result = try stack.run([
+                "\(stack.binaries)/clickd", "run", "--take-over", "--config", bad,
+            ])
+            #expect(result.code == 78, "\(result.output)")
+            #expect(stack.clickd?.poll() == nil)
+            _ = try stack.click()
+        }
+    }
+
+    @Test("Passed descriptors that do not fit are refused with 78")
+    func unfitDescriptors() throws {
+        try Stacks.with { stack in
+            let command = ["\(stack.binaries)/clickd", "run", "--config", stack.configuration]
+            for count in ["1", "x", "-1", "257"] {
+                let result = try stack.run(
+                    ["sh", "-c", "LISTEN_PID=$$ exec \"$@\" 3</dev/null", "sh"] + command,
+                    environment: ["LISTEN_FDS": count])
+                #expect(result.code == 78, "\(count): \(result.output)")
+            }
+            // Another process's descriptors are nobody's business.
+            try stack.startClickd(environment: ["LISTEN_FDS": "1", "LISTEN_PID": "1"])
+            _ = try stack.click()
+        }
+    }
+
+    private func startLoad(on stack: ServiceStack) throws -> RestartLoad {
+        let merchant = SampleData.merchant(2)
+        let key = try stack.signingKey(merchant: merchant)
+        let digests = OpenSSLDigests()
+        let load = RestartLoad(
+            stack.address, slugs: (1...SampleData.links).map { SampleData.slug($0) }
+        ) { order in
+            let body =
+                "{\"merchant_id\":\"\(merchant)\",\"order_id\":\"\(order)\",\"amount\":\"10\","
+                + "\"currency\":\"USD\"}"
+            let timestamp = SystemClock.wallMicroseconds() / 1_000_000
+            let text = "msg_\(order).\(timestamp).\(body)"
+            let digest = digests.hmacSHA256(key: key, message: Array(text.utf8))
+            return SignedPost(
+                headers: [
+                    "webhook-id: msg_\(order)", "webhook-timestamp: \(timestamp)",
+                    "webhook-signature: v1,\(Base64.encode(digest))",
+                    "Content-Type: application/json",
+                ], body: body)
+        }
+        try load.start(clients: 9, senders: 3)
+        return load
+    }
+
+    /// Waits for so many more answers: a restart meets traffic, not a pause.
+    private func awaitTraffic(_ load: RestartLoad, _ answers: Int) {
+        let target = load.count + answers
+        while load.count < target { Thread.sleep(microseconds: 500) }
+    }
+
+    /// Every redirect is a row and every accepted conversion a sale, once each; at most `slack` rows
+    /// more, of clicks whose answer a killed process still owed.
+    private func expectRecorded(
+        _ account: RestartAccount, slack: Int, in stack: ServiceStack
+    ) throws {
+        try stack.flush()
+        #expect(Set(account.clicks).count == account.clicks.count)
+        try load(account.clicks.map { "\($0)" }, into: "seen (click_id bigint)", stack)
+        try load(account.orders, into: "ordered (order_id text)", stack)
+        #expect(
+            try stack.count(
+                "SELECT count(*) FROM seen s WHERE NOT EXISTS (SELECT 1 FROM clicks_logs c WHERE c.click_id = s.click_id)"
+            ) == 0)
+        #expect(
+            try stack.count("SELECT count(*) - count(DISTINCT click_id) FROM clicks_logs") == 0)
+        let rows = try stack.count("SELECT count(*) FROM clicks_logs")
+        #expect(
+            rows >= account.clicks.count && rows <= account.clicks.count + slack,
+            "\(rows) rows, \(account.clicks.count) redirects")
+        #expect(
+            try stack.count(
+                "SELECT count(*) FROM ordered o WHERE (SELECT count(*) FROM sales s WHERE s.order_id = o.order_id) <> 1"
+            ) == 0)
+        let sales = try stack.count("SELECT count(*) FROM sales")
+        #expect(
+            sales >= account.orders.count && sales <= account.orders.count + slack,
+            "\(sales) sales, \(account.orders.count) accepted")
+    }
+
+    private func load(_ lines: [String], into table: String, _ stack: ServiceStack) throws {
+        let name = table.prefix { $0 != " " }
+        let file = "\(stack.directory)/\(name).txt"
+        let text = lines.map { "\($0)\n" }.joined()
+        try Array(text.utf8).withUnsafeBytes {
+            try FileSystem.replace(file, with: $0, permissions: 0o644)
+        }
+        _ = try stack.psql("CREATE TABLE \(table)", ["-q"])
+        _ = try stack.psql("\\copy \(name) FROM '\(file)'", ["-q"])
+    }
+}
