@@ -79,10 +79,10 @@ extension EventLoop {
 
     /// Judges a conversion, appends its records and writes its answer into the (empty) send slab.
     ///
-    /// - Returns: The sequence that must be durable before the answer leaves; 0 for none.
+    /// - Returns: The answer, held in the send slab.
     mutating func decide(
         _ route: Route, _ bytes: UnsafeRawBufferPointer, _ body: UnsafeRawBufferPointer
-    ) -> UInt64 {
+    ) -> HeldAnswer {
         let isPixel = route == .pixel
         counters.add(isPixel ? .requestsPixel : .requestsConversion, 1)
         // Of the three only the pixel has HEAD (see Router), and to ask about it claims nothing.
@@ -116,7 +116,7 @@ extension EventLoop {
     }
 
     /// Appends what a verdict wants recorded, and writes its answer.
-    private mutating func record(_ verdict: ConversionVerdict, isPixel: Bool) -> UInt64 {
+    private mutating func record(_ verdict: ConversionVerdict, isPixel: Bool) -> HeldAnswer {
         var last: UInt64 = 0
         for conversion in verdict.records {
             guard !appender.durabilityLost,
@@ -126,7 +126,7 @@ extension EventLoop {
                 return answerUnrecorded(isPixel)
             }
             let count = conversion.write(to: room)
-            last = appender.commit(bytes: count, kind: RecordKind.conversion.rawValue)
+            last = appender.commit(bytes: count, kind: RecordKind.conversion.rawValue).sequence
             wantsSync = true
             counters.add(.conversionsRecorded, 1)
         }
@@ -140,35 +140,34 @@ extension EventLoop {
             _ = appender.commit(bytes: count, kind: RecordKind.refusal.rawValue)
         }
         let retryAfter = UInt16(clamping: verdict.retryAfterSeconds ?? 0)
-        write(
+        let written = write(
             verdict.body, status: verdict.status, isGIF: verdict.content == .gif,
             retryAfter: retryAfter)
-        return isPixel ? 0 : last
+        return HeldAnswer(bytes: written, sequence: isPixel ? 0 : last)
     }
 
     /// The answer when nothing can be recorded: the pixel's image all the same, else 503.
-    mutating func answerUnrecorded(_ isPixel: Bool) -> UInt64 {
-        if isPixel {
-            write(ConversionResponses.pixel, status: 200, isGIF: true, retryAfter: 0)
-        } else {
-            pendingOutput = writeStatus(503, closing: !head.keepAlive, at: 0)
-        }
-        return 0
+    mutating func answerUnrecorded(_ isPixel: Bool) -> HeldAnswer {
+        let written =
+            isPixel
+            ? write(ConversionResponses.pixel, status: 200, isGIF: true, retryAfter: 0)
+            : writeStatus(503, closing: !head.keepAlive, at: 0)
+        return HeldAnswer(bytes: written, sequence: 0)
     }
 
     private mutating func write(
         _ body: [UInt8], status: UInt16, isGIF: Bool, retryAfter: UInt16
-    ) {
+    ) -> Int {
         var options = ResponseOptions(
             contentType: isGIF ? "image/gif" : "application/json", cacheControl: "no-store",
             retryAfterSeconds: retryAfter)
         options.isOldRequest = head.minorVersion == 0
-        pendingOutput = body.withUnsafeBytes { content in
+        let written = body.withUnsafeBytes { content in
             FixedResponse.write(
                 status: status, body: content, options: options, closing: !head.keepAlive,
                 omittingBody: head.method == .head, clock: clock, to: sendRoom(at: 0))
         }
-        if pendingOutput == 0 { pendingOutput = writeStatus(503, closing: !head.keepAlive, at: 0) }
+        return written > 0 ? written : writeStatus(503, closing: !head.keepAlive, at: 0)
     }
 
     private func header(

@@ -25,14 +25,12 @@ extension EventLoop {
         let end = head.headBytes + length
         let body = UnsafeRawBufferPointer(rebasing: bytes[head.headBytes..<end])
         let ignoresBody = head.hasBody && !takesBody
-        let waitsFor = decide(route, bytes, body)
+        let held = decide(route, bytes, body)
         if !head.keepAlive { slab[index].pointee.closesAfterOutput = true }
-        guard waitsFor > appender.durableSequence else {
-            return ignoresBody ? .last : .consumed(end)
-        }
+        if releaseNow(held) { return ignoresBody ? .last : .consumed(end) }
         let leftover = UnsafeMutableRawBufferPointer(rebasing: rest[end...])
         slab[index].pointee.lingers = ignoresBody || !leftover.isEmpty
-        park(index, waitsFor, keeping: ignoresBody ? nil : leftover)
+        park(index, held, keeping: ignoresBody ? nil : leftover)
         return .waiting
     }
 
@@ -52,7 +50,7 @@ extension EventLoop {
         if head.hasBody { head.keepAlive = false }
         if route == .pixel {
             counters.add(.requestsLimited, 1)
-            _ = answerUnrecorded(true)
+            _ = releaseNow(answerUnrecorded(true))
         } else {
             pendingOutput += writeLimited(retryAfter)
         }
@@ -133,13 +131,13 @@ extension EventLoop {
         if drain.isDraining { head.keepAlive = false }
         let route = Router.route(head, bytes)
         let body = UnsafeRawBufferPointer(start: input + headBytes, count: bodyCount)
-        let waitsFor = decide(route, bytes, body)
+        let held = decide(route, bytes, body)
         if !head.keepAlive { connection.pointee.closesAfterOutput = true }
         let leftover = UnsafeMutableRawBufferPointer(
             start: input + surplus.lowerBound, count: surplus.count)
-        if waitsFor > appender.durableSequence {
+        guard releaseNow(held) else {
             connection.pointee.lingers = !leftover.isEmpty
-            return park(index, waitsFor, keeping: leftover)
+            return park(index, held, keeping: leftover)
         }
         if connection.pointee.closesAfterOutput {
             releaseInput(index)
@@ -156,9 +154,9 @@ extension EventLoop {
         serve(index, UnsafeMutableRawBufferPointer(start: input, count: surplus.count))
     }
 
-    /// Keeps the answer in the send slab until `sequence` is durable.
+    /// Keeps an answer until its record is durable.
     private mutating func park(
-        _ index: Int, _ sequence: UInt64, keeping leftover: UnsafeMutableRawBufferPointer?
+        _ index: Int, _ held: borrowing HeldAnswer, keeping leftover: UnsafeMutableRawBufferPointer?
     ) {
         if let leftover {
             guard keep(index, leftover) else { return close(index) }
@@ -166,32 +164,31 @@ extension EventLoop {
             releaseInput(index)
         }
         guard !parked.isFull, !appender.durabilityLost else {
-            pendingOutput = 0
             return refuseNow(index, 503)
         }
+        pendingOutput = held.bytes
         guard keepOutput(index, from: 0) else { return }
         let connection = slab[index]
         connection.pointee.phase = .parked
-        connection.pointee.parkedSequence = sequence
+        connection.pointee.parkedSequence = held.sequence
         connection.pointee.deadline = now + limits.commitWaitMicroseconds
-        parked.append(ParkedQueue.Entry(connection: slab.data(index), sequence: sequence))
+        parked.append(ParkedQueue.Entry(connection: slab.data(index), sequence: held.sequence))
         watch(index, [])
     }
 
     /// Lets every answer go whose record is durable; all with 503 when durability is lost.
     mutating func releaseParked() {
         let isLost = appender.durabilityLost
-        let durable = appender.durableSequence
-        while let entry = parked.next(durable: isLost ? .max : durable) {
+        while let entry = parked.next(durable: isLost ? .max : appender.durableSequence) {
             guard let index = slab.index(entry.connection),
                 slab[index].pointee.phase == .parked,
                 slab[index].pointee.parkedSequence == entry.sequence
             else { continue }
-            if isLost && entry.sequence > durable {
+            if let proof = appender.durable(entry.sequence) {
+                release(parked: index, proof)
+            } else {
                 releaseOutput(index)
                 refuseNow(index, 503)
-            } else {
-                continueSending(index)
             }
         }
     }

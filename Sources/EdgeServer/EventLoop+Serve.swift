@@ -161,7 +161,9 @@ extension EventLoop {
             record: record, response: sendRoom(at: pendingOutput))
         if answer.recordBytes > 0 {
             // In the ring before the first byte of the answer leaves (contract, 7.1).
-            _ = appender.commit(bytes: answer.recordBytes, kind: RecordKind.click.rawValue)
+            release(
+                answer,
+                appender.commit(bytes: answer.recordBytes, kind: RecordKind.click.rawValue))
             counters.add(.clicksRecorded, 1)
             if isRapid {
                 counters.add(.clicksRapid, 1)
@@ -169,16 +171,18 @@ extension EventLoop {
                 clickRates.take(probe, at: now)
             }
             appender.noteLatestIdentity(milliseconds: engine.latestMilliseconds)
-        } else if record != nil {
-            appender.cancel()
-        } else if answer.isDropped {
-            counters.add(.clicksDropped, 1)
+        } else {
+            if record != nil { appender.cancel() }
+            if answer.isDropped {
+                counters.add(.clicksDropped, 1)
+                appender.noteDrop(at: clock.wall)
+            }
         }
         if answer.isUnknown, isLimited, let wait = overRate(unknownRates, peer) {
             pendingOutput += writeLimited(wait)
         } else {
             counters.add(counter(of: answer.outcome), 1)
-            pendingOutput += answer.responseBytes
+            if answer.recordBytes == 0 { release(unrecorded: answer) }
         }
         if answer.closes { slab[index].pointee.closesAfterOutput = true }
         return hasBody ? .last : .consumed(head.headBytes)

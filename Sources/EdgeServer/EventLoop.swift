@@ -156,6 +156,7 @@ struct EventLoop: ~Copyable {
             turn(milliseconds: drain.isDraining ? 10 : slab.count > 0 ? 125 : 1000)
         }
         closeAll()
+        appender.recordDrops(now: clock.wall, isLast: true)
         pulse.rest()
     }
 
@@ -180,6 +181,7 @@ struct EventLoop: ~Copyable {
             wantsSync = false
             appender.requestSync()
         }
+        appender.recordDrops(now: clock.wall)
         expire()
         if drain.isDraining { continueDrain() }
         tables = nil

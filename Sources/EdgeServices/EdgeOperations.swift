@@ -315,6 +315,7 @@ public final class EdgeOperations: OperationsHandler {
                     json.null()
                 }
             }
+            json.member("durability_lost", sources.spool().durabilityLost)
             json.member("connections", counters.openConnections)
             json.object("tls") { json in
                 json.member("connections", counters.openTLSConnections)

@@ -1,6 +1,7 @@
 // The producing end of a ring: one event loop writes records straight into mapped memory.
 internal import CLinux
 internal import LinuxIO
+public import Tracking
 
 /// Appends records to one ring.
 ///
@@ -30,6 +31,8 @@ public struct RingAppender: ~Copyable {
     private var sequence: UInt64
     private var cachedTail: UInt64
     private var reservedBytes = -1
+    /// Clicks that found no room and are not noted yet.
+    private var drops = RingAppender.noDrops
 
     init(handle: RingHandle, memory: RingMemory, wake: SpoolerWake) {
         self.handle = handle
@@ -96,10 +99,10 @@ public struct RingAppender: ~Copyable {
     /// - Parameters:
     ///   - bytes: What the payload really has, at most what was reserved.
     ///   - kind: What the payload is, 0...15; `RecordKind.rawValue`.
-    /// - Returns: The record's sequence.
+    /// - Returns: The proof that lets the record's answer go.
     /// - Precondition: A reservation of at least `bytes` is open.
     @inline(__always) @discardableResult
-    public mutating func commit(bytes: Int, kind: UInt8) -> UInt64 {
+    public mutating func commit(bytes: Int, kind: UInt8) -> Appended {
         precondition(bytes >= 0 && bytes <= reservedBytes && kind < 16)
         reservedBytes = -1
         let slots = RecordFormat.slots(payloadBytes: bytes)
@@ -121,11 +124,54 @@ public struct RingAppender: ~Copyable {
         if headOffset >= bodyBytes { headOffset &-= bodyBytes }
         headSequenceCell.store(sequence)
         headSlotCell.publish(headSlot)
-        return sequence
+        return Appended(sequence: sequence)
     }
 
     /// Gives the reservation back.
     public mutating func cancel() { reservedBytes = -1 }
+
+    /// The proof that a sync covers a record; nil while none does.
+    public func durable(_ sequence: UInt64) -> Durable? {
+        let covered = durableCell.acquire()
+        return sequence <= covered ? Durable(sequence: covered) : nil
+    }
+
+    // MARK: - Drops
+
+    /// Counts a click that the ring had no room for.
+    public mutating func noteDrop(at time: Timestamp) {
+        if drops.count == 0 { drops.firstAt = time }
+        drops.count &+= 1  // 64 bits do not run out.
+        drops.lastAt = time
+    }
+
+    /// Says in the ring what it did not take, once the drops have ended or gone on for a while.
+    ///
+    /// - Parameter isLast: Whether there will be no other occasion.
+    @inline(__always)
+    public mutating func recordDrops(now: Timestamp, isLast: Bool = false) {
+        if drops.count > 0 { writeDrops(now: now, isLast: isLast) }
+    }
+
+    private mutating func writeDrops(now: Timestamp, isLast: Bool) {
+        let hasEnded =
+            now.microseconds &- drops.lastAt.microseconds
+            >= RingLogLimits.dropNoteMicroseconds
+        let isOverdue =
+            now.microseconds &- drops.firstAt.microseconds
+            >= RingLogLimits.longDropMicroseconds
+        guard isLast || hasEnded || isOverdue,
+            let room = reserve(bytes: DropRecord.bytes, priority: .conversion)
+        else { return }
+        let count = drops.write(to: room)
+        _ = commit(bytes: count, kind: RecordKind.drop.rawValue)
+        drops = RingAppender.noDrops
+    }
+
+    private static let noDrops = DropRecord(
+        count: 0, firstAt: Timestamp(microseconds: 0), lastAt: Timestamp(microseconds: 0))
+
+    // MARK: - Positions
 
     /// The last sequence that a sync covers.
     @inline(__always) public var durableSequence: UInt64 { durableCell.acquire() }

@@ -30,6 +30,12 @@ public enum RingLogLimits {
     public static let maximumTickMicroseconds: Int64 = 100_000
     /// How long the spooler waits after the disk was full before it tries to make a file again.
     public static let fullRetryMicroseconds: Int64 = 1_000_000
+    /// How long after the last dropped click the drops are noted in the ring.
+    public static let dropNoteMicroseconds: Int64 = 1_000_000
+    /// How long drops may go on before they are noted all the same.
+    public static let longDropMicroseconds: Int64 = 10_000_000
+    /// Segment files that are kept ready, so that no ring waits for one to be made.
+    public static let readySegments = 3
     /// Bytes that a tailer reads at a time.
     public static let tailerChunkBytes = 1 << 20
     /// Files of a directory that are looked at.

@@ -26,7 +26,56 @@ extension RingMemory {
             headSequence.store(record.sequence)
             headSlot.publish(head + UInt64(record.slots))
         }
-        return true
+        return confirmPositions(spooled: spooled)
+    }
+
+    /// Holds the positions, which carry no checksum, against the records, which do.
+    ///
+    /// False when records that belong between the ends lie elsewhere. Sequences that fell behind
+    /// their records are put right: no sequence may be given twice, none be taken for spooled.
+    private func confirmPositions(spooled: UInt64) -> Bool {
+        let head = headSlot.load()
+        let tail = tailSlot.load()
+        let found = validSequences(from: tail, slots: head - tail)
+        if let first = found.first, first.slot == tail {
+            tailSequence.store(first.sequence - 1)
+        } else if head == tail, tailSequence.load() != headSequence.load() {
+            return false
+        }
+        if let last = found.last, last.sequence > headSequence.load() {
+            headSequence.store(last.sequence)
+        }
+        let known = Set(found.map(\.sequence))
+        let wanted = spooled + 1...max(spooled + 1, headSequence.load())
+        guard spooled < headSequence.load(), UInt64(wanted.count) > UInt64(known.count) else {
+            return true
+        }
+        // All of the body, whichever record lies across a head that is wrong.
+        return !validSequences(from: tail, slots: slotCount, mayPassEnd: true).contains {
+            wanted.contains($0.sequence) && !known.contains($0.sequence)
+        }
+    }
+
+    /// The valid records among so many slots, where they begin, in order of their slots.
+    private func validSequences(
+        from start: UInt64, slots: UInt64, mayPassEnd: Bool = false
+    ) -> [(slot: UInt64, sequence: UInt64)] {
+        var found: [(slot: UInt64, sequence: UInt64)] = []
+        var slot = start
+        while slot < start + slots {
+            guard
+                let record = RecordFormat.check(
+                    address(ofSlot: slot),
+                    available: Int(mayPassEnd ? slotCount : start + slots - slot)
+                        * RingLogLimits.slotBytes, seed: seed, sequences: 1...UInt64.max - 2)
+            else {
+                slot += 1
+                continue
+            }
+            found.append((slot, record.sequence))
+            slot += UInt64(record.slots)
+        }
+        return found
     }
 }
 

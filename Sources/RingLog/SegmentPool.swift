@@ -18,13 +18,16 @@ enum SegmentShortage: Error {
 ///
 /// Used by one thread at a time: the opener, then the spooler.
 final class SegmentPool: @unchecked Sendable {
-    // Sendable: `free` and `retryAt` are touched only by the opener and, after it, the spooler.
+    // Sendable: all but the atomics is touched only by the opener and, after it, the spooler.
     let directory: String
     let files: any SpoolFileSystem
     let segmentBytes: Int
     let quotaSegments: Int
     private let inUseCount = Atomic<Int>(0)
-    private var free: [(file: any SpoolFile, path: String)] = []
+    private var free: [PreparedFile] = []
+    let maker: SegmentMaker
+    /// Set while the spooler's thread runs.
+    var preparer: SegmentPreparer?
     private var nextNumber: UInt64 = 1
     private var retryAt: Int64 = 0
 
@@ -33,6 +36,7 @@ final class SegmentPool: @unchecked Sendable {
         self.files = files
         self.segmentBytes = segmentBytes
         quotaSegments = quotaBytes / segmentBytes
+        maker = SegmentMaker(directory: directory, files: files, segmentBytes: segmentBytes)
     }
 
     /// Segments that hold, or held until they are released, somebody's records.
@@ -56,7 +60,7 @@ final class SegmentPool: @unchecked Sendable {
             try? files.remove(path)
             return
         }
-        free.append((file, path))
+        free.append(PreparedFile(file: file, path: path))
     }
 
     /// Whether one more segment may be taken without yielding any.
@@ -68,25 +72,27 @@ final class SegmentPool: @unchecked Sendable {
         return max(1, quotaSegments - kept)
     }
 
-    /// A segment with this header (number and size are filled in), its name durable.
+    /// A segment with this header (number and size are filled in), which the next sync makes durable.
     func take(_ wanted: SegmentHeader, now: Int64) throws(SegmentShortage) -> SpoolSegment {
         guard now >= retryAt else { throw .diskFull }
         var header = wanted
         header.number = nextNumber
         header.segmentBytes = segmentBytes
-        let (file, oldPath) = try freeFile(now: now)
+        let free = try freeFile(now: now)
         let path = "\(directory)/\(SegmentPool.name(header))"
         do {
-            try writeHeader(header, to: file)
-            try files.rename(oldPath, to: path)
-            try files.syncDirectory(directory)
+            try writeHeader(header, to: free.file)
+            // For people only: the file's name has been durable since it was made, whichever of
+            // the two it has after a loss of power.
+            try files.rename(free.path, to: path)
         } catch {
             throw .failed(error)
         }
         nextNumber += 1
         inUseCount.add(1, ordering: .relaxed)
+        if preparer != nil { prepareSpares(now: now) }
         return SpoolSegment(
-            file: file, path: path, header: header, durableEnd: RingLogLimits.fileHeadBytes,
+            file: free.file, path: path, header: header, durableEnd: RingLogLimits.fileHeadBytes,
             lastSequence: 0)
     }
 
@@ -111,41 +117,24 @@ final class SegmentPool: @unchecked Sendable {
         }
     }
 
-    /// Makes a spare file ahead of need, if there is none and the quota allows one.
-    func prepareSpare(now: Int64) {
-        guard free.isEmpty, now >= retryAt, inUse + 1 < quotaSegments else { return }
-        if let made = try? make(now: now) { free.append(made) }
+    /// Sees to it that files lie ready ahead of need, as far as the quota allows: on the preparer's
+    /// thread when it runs, else one at a time here.
+    func prepareSpares(now: Int64) {
+        guard let preparer else {
+            guard free.isEmpty, now >= retryAt, inUse + 1 < quotaSegments else { return }
+            if let made = try? maker.make() { free.append(made) }
+            return
+        }
+        let room = quotaSegments - inUse - free.count
+        preparer.want(max(0, min(RingLogLimits.readySegments - free.count, room)))
     }
 
-    private func freeFile(
-        now: Int64
-    ) throws(SegmentShortage) -> (file: any SpoolFile, path: String) {
+    private func freeFile(now: Int64) throws(SegmentShortage) -> PreparedFile {
         if let last = free.popLast() { return last }
-        return try make(now: now)
-    }
-
-    /// A new file, allocated and zero-filled, so that later writes meet neither a full disk nor
-    /// blocks that must first be converted.
-    private func make(
-        now: Int64
-    ) throws(SegmentShortage) -> (file: any SpoolFile, path: String) {
-        let path = "\(directory)/free-\(padded(nextNumber)).segment"
+        if let ready = preparer?.take() { return ready }
         do {
-            let file = try files.open(path, create: true)
-            try file.allocate(segmentBytes)
-            let zeros = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
-            defer { zeros.deallocate() }
-            zeros.initializeMemory(as: UInt8.self, repeating: 0)
-            var offset = 0
-            while offset < segmentBytes {
-                let count = min(zeros.count, segmentBytes - offset)
-                try file.write(UnsafeRawBufferPointer(rebasing: zeros[..<count]), at: offset)
-                offset += count
-            }
-            try file.sync()
-            return (file, path)
+            return try maker.make()
         } catch {
-            try? files.remove(path)
             guard error.isFull else { throw .failed(error) }
             retryAt = now + RingLogLimits.fullRetryMicroseconds
             throw .diskFull

@@ -61,7 +61,30 @@ final class Spooler: @unchecked Sendable {
     func run() {
         let tick = min(options.syncMicroseconds, RingLogLimits.maximumTickMicroseconds)
         let milliseconds = Int(max(1, tick / 1000))
-        pool.prepareSpare(now: clock())
+        let preparing = startPreparer()
+        pool.prepareSpares(now: clock())
+        work(milliseconds: milliseconds)
+        pool.preparer?.stop()
+        pool.preparer = nil
+        preparing?.join()
+    }
+
+    /// The thread that makes segments; nil, and they are made here, when there is none to be had.
+    private func startPreparer() -> PreparerThread? {
+        guard let preparer = try? SegmentPreparer(pool.maker),
+            let thread = try? Thread.start(name: "segments", { preparer.run() })
+        else { return nil }
+        pool.preparer = preparer
+        return PreparerThread(thread: thread)
+    }
+
+    /// A thread in an optional.
+    private struct PreparerThread: ~Copyable {
+        let thread: Thread
+        consuming func join() { thread.join() }
+    }
+
+    private func work(milliseconds: Int) {
         while true {
             wake.event.wait(milliseconds: milliseconds)
             switch Command(rawValue: command.load(ordering: .acquiring)) {
@@ -97,7 +120,7 @@ final class Spooler: @unchecked Sendable {
         if now - lastCare >= 1_000_000 || now < lastCare {
             lastCare = now
             releaseFlushed(now: now)
-            pool.prepareSpare(now: now)
+            pool.prepareSpares(now: now)
         }
         let isHeld: UInt64 = pool.inUse > pool.limit(forConversions: false) ? 1 : 0
         for handle in handles { handle.cells.clicksHeld.store(isHeld) }

@@ -92,6 +92,12 @@ struct StoreOpening {
             spoolUUID: identity.spoolUUID, rings: memories.map(\.header), pool: pool,
             spare: max(2, workers))
         notices += recovery.notices
+        do {
+            // A killed process may have left names that are not durable yet.
+            try files.syncDirectory(spool.directory)
+        } catch {
+            throw .inputOutput(path: spool.directory, error)
+        }
         let epochs = memories.map { $0.epoch.load() } + [identity.epoch, recovery.highestEpoch]
         let epoch = (epochs.filter { $0 < 1 << 48 }.max() ?? 0) + 1
         var found = try sortRings(

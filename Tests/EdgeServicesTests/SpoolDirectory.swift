@@ -79,6 +79,6 @@ extension RingAppender {
             let room = reserve(bytes: bytes.count, priority: kind == .click ? .click : .conversion)
         else { return nil }
         room.copyBytes(from: bytes)
-        return commit(bytes: bytes.count, kind: kind.rawValue)
+        return commit(bytes: bytes.count, kind: kind.rawValue).sequence
     }
 }

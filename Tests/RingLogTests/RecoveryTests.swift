@@ -117,6 +117,28 @@ struct RecoveryTests {
         #expect(readAll(old).records.map(\.sequence) == Array(1...11))
     }
 
+    @Test(
+        "Whatever number a ring's positions hold, no record is lost and none comes twice",
+        arguments: [(128, 60), (136, 14), (192, 60), (200, 14)])
+    func everyPosition(_ offset: Int, _ values: UInt64) throws {
+        for value in 0...values {
+            let directories = TestDirectories()
+            try died(directories, spooled: 5, inRing: 6)
+            let ringFile = try #require(try directories.files(directories.ring, ".ring").first)
+            let bytes = withUnsafeBytes(of: value.littleEndian) { Array($0) }
+            try directories.overwrite(ringFile, at: offset, with: bytes)
+            let store = try directories.open()
+            let found = store.rings.flatMap { readAll($0).records }
+            #expect(found.map(\.sequence).sorted() == Array(1...11), "\(value) at \(offset)")
+            #expect(found.allSatisfy { $0.payload == payload($0.sequence, 240) })
+            var appender = store.appender(worker: 0)
+            appender.appendNumbered(1)
+            let isNew = store.rings[0].ringUUID != store.rings.last?.ringUUID
+            #expect(isNew || appender.lastSequence > 11, "\(value) at \(offset)")
+            store.abandon()
+        }
+    }
+
     @Test("A ring gone while the machine stayed up is a named loss until it is acknowledged")
     func missingRing() throws {
         let directories = TestDirectories()

@@ -133,7 +133,7 @@ extension RingAppender {
     ) -> UInt64? {
         guard let room = reserve(bytes: bytes.count, priority: priority) else { return nil }
         room.copyBytes(from: bytes)
-        return commit(bytes: bytes.count, kind: kind)
+        return commit(bytes: bytes.count, kind: kind).sequence
     }
 
     /// Appends records whose payloads ``payload(_:_:)`` makes of their sequences.
