@@ -158,8 +158,10 @@ public final class RingHandle: Sendable {
     public var leaseMilliseconds: Int64 { lease.load(ordering: .acquiring) }
 
     /// Reads the ring's records from a sequence on, in order, as they become durable.
-    public func makeTailer(from sequence: UInt64) -> SpoolTailer {
-        SpoolTailer(handle: self, from: sequence)
+    ///
+    /// - Parameter kinds: Bit n asks for records of kind n; the others are passed over unchecked.
+    public func makeTailer(from sequence: UInt64, kinds: UInt16 = .max) -> SpoolTailer {
+        SpoolTailer(handle: self, from: sequence, kinds: kinds)
     }
 
     // MARK: For the spooler

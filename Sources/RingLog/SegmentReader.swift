@@ -67,6 +67,32 @@ struct SegmentReader {
         return nil
     }
 
+    /// Passes over whole records of other kinds, by their heads, as long as their sequences follow each
+    /// other; the sequence to go on with.
+    ///
+    /// A damaged one among them is found by whoever wants it.
+    mutating func pass(
+        except kinds: UInt16, from sequence: UInt64, through last: UInt64, below end: Int
+    ) -> UInt64 {
+        var sequence = sequence
+        while sequence <= last, end - offset >= RingLogLimits.slotBytes {
+            guard let available = load(end: end), let chunk else { break }
+            let base = UnsafeRawPointer(chunk.bytes.baseAddress.unsafelyUnwrapped)
+            guard let head = RecordFormat.peek(base + (offset - chunkStart)),
+                head.sequence == sequence, kinds >> UInt16(head.kind) & 1 == 0,
+                head.bytes <= end - offset
+            else { break }
+            if head.bytes > available, offset > chunkStart {
+                drop()
+                continue
+            }
+            guard head.bytes <= available else { break }
+            offset += head.bytes
+            sequence += 1
+        }
+        return sequence
+    }
+
     /// Forgets what was read, so that what has been written since is seen.
     mutating func drop() {
         chunk = nil

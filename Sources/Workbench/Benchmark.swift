@@ -77,8 +77,10 @@ public struct Benchmark {
                     seconds: size.seconds)
                 lines += try tls.run(cluster)
             case .flush:
-                let flush = FlushBenchmark(stack: stack, pairs: min(size.pairs, 3))
-                lines.append(("flush/copy", try flush.run()))
+                for (name, core) in [("flush/copy", "1"), ("flush/copy-one-core", "0")] {
+                    let flush = FlushBenchmark(stack: stack, pairs: min(size.pairs, 3), core: core)
+                    lines.append((name, try flush.run()))
+                }
             }
         }
         for (name, value) in lines { CurrentProcess.writeOutput("\(name) \(value)\n") }
@@ -132,7 +134,7 @@ public struct Benchmark {
     }
 
     /// Pins a running cluster; the processes that it starts later inherit that.
-    private func pin(_ cluster: PrivateCluster) throws {
+    static func pin(_ cluster: PrivateCluster) throws {
         let file = try FileSystem.read("\(cluster.directory)/data/postmaster.pid")
         let first = String(decoding: file, as: UTF8.self).split(separator: "\n").first
         guard let id = first.flatMap({ Int32($0) }) else { throw StackError("no postmaster.pid") }

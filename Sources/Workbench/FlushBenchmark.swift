@@ -1,16 +1,21 @@
 // flush/copy: rows a second that the flusher moves from the spool into PostgreSQL, against psql's
-// \copy of the same rows, binary, into a table of the same shape.
+// \copy of the same rows, binary, into a table of the same shape. The server has the first core; who
+// brings it the rows, clickd or psql, has the second: in a fleet the database is another machine. Once
+// more with all of them on the first core, where the rows' way costs the server its time.
 internal import LinuxIO
 
 /// One backlog, flushed and then copied, in pairs.
 struct FlushBenchmark {
     let stack: ServiceStack
     let pairs: Int
+    /// The core of clickd while it drains, and of psql.
+    private let core: String
     private static let backlogSeconds = 8
 
-    init(stack: ServiceStack, pairs: Int) {
+    init(stack: ServiceStack, pairs: Int, core: String) {
         self.stack = stack
         self.pairs = pairs
+        self.core = core
     }
 
     func run() throws -> String {
@@ -19,7 +24,8 @@ struct FlushBenchmark {
             let ours = try flushBacklog()
             let theirs = try copySameRows()
             CurrentProcess.writeOutput(
-                "pair \(pair): flush: \(ours) rows/s; psql \\copy: \(theirs) rows/s\n")
+                "pair \(pair), core \(core): flush: \(ours) rows/s; psql \\copy: \(theirs) rows/s\n"
+            )
             ratios.append(Ratio(ours, theirs))
         }
         return Ratio.median(ratios)
@@ -38,7 +44,10 @@ struct FlushBenchmark {
             output: "\(stack.directory)/wrk.txt")
         guard load.wait() == 0 else { throw StackError("wrk failed") }
         let before = try flushed()
+        try pinClickd(core)
+        defer { try? pinClickd("0") }
         try stack.cluster.start()
+        try Benchmark.pin(stack.cluster)
         while try flushed() == before { Thread.sleep(microseconds: 1000) }
         let start = SystemClock.monotonicNanoseconds()
         let first = try flushed()
@@ -49,6 +58,23 @@ struct FlushBenchmark {
         let elapsed = SystemClock.monotonicNanoseconds() - start
         let rows = try flushed() - first
         return rows * 1_000_000_000 / max(1, Int(elapsed))
+    }
+
+    private func pinClickd(_ core: String) throws {
+        guard let clickd = stack.clickd else { throw StackError("clickd is not running") }
+        try ChildProcess.start(
+            ["taskset", "-a", "-p", "-c", core, "\(clickd.id)"], output: "/dev/null"
+        ).wait()
+    }
+
+    private func copy(_ table: String, from file: String) throws {
+        let code = try ChildProcess.start(
+            [
+                "taskset", "-c", core, "\(PrivateCluster.Limits.binaries)/psql", "-X", "-q", "-d",
+                stack.cluster.dsn(), "-c", "\\copy \(table) FROM '\(file)' (FORMAT binary)",
+            ], output: "\(stack.directory)/psql.txt"
+        ).wait()
+        guard code == 0 else { throw StackError("psql: see \(stack.directory)/psql.txt") }
     }
 
     private func flushed() throws -> Int {
@@ -74,7 +100,7 @@ struct FlushBenchmark {
         _ = try stack.psql("CREATE TABLE copied (LIKE \(leaf) INCLUDING ALL)", ["-q"])
         defer { _ = try? stack.psql("DROP TABLE copied", ["-q"]) }
         let start = SystemClock.monotonicNanoseconds()
-        _ = try stack.psql("\\copy copied FROM '\(file)' (FORMAT binary)", ["-q"])
+        try copy("copied", from: file)
         let elapsed = SystemClock.monotonicNanoseconds() - start
         return rows * 1_000_000_000 / max(1, Int(elapsed))
     }

@@ -48,7 +48,7 @@ final class FlushLane {
     init(_ ring: any RecordRing, _ stream: RecordStream, batchRows: Int) {
         id = LaneID(ring: ring.ringID, ringUUID: ring.ringUUID, stream: stream)
         self.ring = ring
-        tail = ring.makeTail(from: 1)
+        tail = ring.makeTail(from: 1, of: stream)
         let limit =
             stream == .clicks
             ? FlusherLimits.maximumBatchRows : FlusherLimits.maximumConversionBatch

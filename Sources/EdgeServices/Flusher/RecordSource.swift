@@ -47,8 +47,8 @@ protocol RecordRing: AnyObject {
     var leaseMicroseconds: Int64? { get }
     /// Losses that recovery found.
     var recoveredLosses: [LostRecords] { get }
-    /// A reader from a sequence on.
-    func makeTail(from sequence: UInt64) -> any RecordTail
+    /// A reader of a stream's records from a sequence on; it may give others too.
+    func makeTail(from sequence: UInt64, of stream: RecordStream) -> any RecordTail
     /// All records of a stream through a sequence are committed: their space may be used again.
     func setFlushed(_ stream: RecordStream, through sequence: UInt64)
 }

@@ -20,8 +20,10 @@ final class SpoolRing: RecordRing {
     }
     var recoveredLosses: [LostRecords] { handle.recoveredGaps.map(LostRecords.init) }
 
-    func makeTail(from sequence: UInt64) -> any RecordTail {
-        SpoolTail(handle.makeTailer(from: sequence))
+    func makeTail(from sequence: UInt64, of stream: RecordStream) -> any RecordTail {
+        let clicks = UInt16(1) << UInt16(RecordKind.click.rawValue)
+        return SpoolTail(
+            handle.makeTailer(from: sequence, kinds: stream == .clicks ? clicks : ~clicks))
     }
 
     func setFlushed(_ stream: RecordStream, through sequence: UInt64) {
