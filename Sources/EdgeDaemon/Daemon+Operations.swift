@@ -15,11 +15,15 @@ extension Daemon {
             let now = SystemClock.wallMicroseconds()
             return store.rings.map { RingFacts($0, now: now) }
         }
-        sources.spool = { [store] in
+        sources.spool = { [store, pressure] in
             var facts = SpoolFacts()
             facts.usedBytes = store.spoolUsedBytes()
             facts.quotaBytes = store.quotaBytes
             facts.durabilityLost = store.durabilityLost
+            let reading = pressure.reading
+            facts.usedPercent = reading.usedPercent
+            facts.bytesPerSecond = reading.bytesPerSecond
+            facts.secondsUntilFull = reading.secondsUntilFull
             return facts
         }
         sources.links = { [linkSync] in

@@ -46,6 +46,7 @@ extension Daemon {
                 reports.refused(state.claim, log)
                 tickets.rotateIfDue()
                 reports.dropped(UInt64(clamping: counters.total(.clicksDropped)), log)
+                measurePressure()
                 // The service manager restarts a daemon whose loops stand still for too long.
                 if edge.silentLoops.isEmpty { ServiceNotification.send("WATCHDOG=1") }
                 let age = SystemClock.monotonicNanoseconds() - startedAt
@@ -168,5 +169,19 @@ extension Daemon {
         } catch {
             log.warning("the drain has no limit: \(error)")
         }
+    }
+}
+
+extension Daemon {
+    /// Reads the fill of the spool, and warns at its thresholds.
+    func measurePressure() {
+        let now = SystemClock.monotonicNanoseconds() / 1000
+        let crossed = pressure.observe(
+            now: now, used: store.spoolUsedBytes(), quota: store.quotaBytes)
+        guard let crossed else { return }
+        let left = pressure.reading.secondsUntilFull.map { "\($0)" } ?? "unknown"
+        log.warning(
+            "the spool fills: the database does not take what is recorded",
+            metadata: ["used_percent": "\(crossed)", "seconds_until_full": "\(left)"])
     }
 }

@@ -41,6 +41,7 @@ public final class Daemon: Sendable {
     let counters: EdgeCounters
     let linkSync: LinkSync
     let flusher: Flusher
+    let pressure = BackPressureGauge()
     let workers: Int
     /// Shared by all certificates that this process ever serves.
     let tickets = TLSTicketKeys()

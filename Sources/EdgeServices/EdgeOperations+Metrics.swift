@@ -123,6 +123,15 @@ extension EdgeOperations {
         text.gauge("spool_used_bytes", "Bytes of the spool directory in use.", spool.usedBytes)
         text.gauge("spool_quota_bytes", "Bytes that the spool may use.", spool.quotaBytes)
         text.gauge(
+            "spool_used_percent", "Unflushed records, in per cent of the quota.", spool.usedPercent)
+        text.gauge(
+            "spool_growth_bytes_per_second", "By how much the unflushed records grow.",
+            spool.bytesPerSecond)
+        if let left = spool.secondsUntilFull {
+            text.gauge("spool_until_full_seconds", "Time until the quota at that rate.")
+            text.sample(left)
+        }
+        text.gauge(
             "durability_lost", "1 when a sync of the spool has failed.",
             spool.durabilityLost ? 1 : 0)
     }

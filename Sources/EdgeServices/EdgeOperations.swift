@@ -54,6 +54,12 @@ public struct SpoolFacts: Sendable {
     public var quotaBytes = 0
     /// Whether a sync has failed since the start: what followed is not promised to be on disk.
     public var durabilityLost = false
+    /// How full of unflushed records it is, in per cent.
+    public var usedPercent = 0
+    /// Bytes a second by which they grow.
+    public var bytesPerSecond = 0
+    /// Seconds until the quota at that rate; nil while they do not grow.
+    public var secondsUntilFull: Int64?
     /// Nothing known yet.
     public init() {}
 }
@@ -305,6 +311,7 @@ public final class EdgeOperations: OperationsHandler {
             json.array("rings") { json in
                 for ring in sources.rings() { EdgeOperations.write(ring, to: &json) }
             }
+            write(sources.spool(), to: &json)
             json.object("links") { json in
                 json.member("count", links.count)
                 json.member("invalid", links.invalid)
@@ -348,6 +355,21 @@ public final class EdgeOperations: OperationsHandler {
         ("conversion", .requestsConversion), ("pixel", .requestsPixel),
         ("other", .requestsOther),
     ]
+
+    /// The fill of the spool, and what is left of it.
+    private func write(_ spool: SpoolFacts, to json: inout JSONText) {
+        let oldest = sources.rings().map { $0.oldestUnflushedMicroseconds }.max() ?? 0
+        json.object("spool") { json in
+            json.member("used_bytes", spool.usedBytes)
+            json.member("quota_bytes", spool.quotaBytes)
+            json.member("used_percent", spool.usedPercent)
+            json.member("bytes_per_second", spool.bytesPerSecond)
+            json.key("seconds_until_full")
+            if let left = spool.secondsUntilFull { json.value(left) } else { json.null() }
+            json.key("oldest_unflushed_seconds")
+            json.seconds(microseconds: oldest)
+        }
+    }
 
     private static func write(_ ring: RingFacts, to json: inout JSONText) {
         json.beginObject()

@@ -17,6 +17,8 @@ public enum BenchmarkPart: String, CaseIterable, Sendable {
     case tls
     /// The way of the clicks into PostgreSQL against psql's.
     case flush
+    /// What the whole product keeps up with.
+    case sustained
 }
 
 /// How much is measured.
@@ -81,6 +83,10 @@ public struct Benchmark {
                     let flush = FlushBenchmark(stack: stack, pairs: min(size.pairs, 3), core: core)
                     lines.append((name, try flush.run()))
                 }
+            case .sustained:
+                let sustained = BenchmarkSustained(
+                    stack: stack, pairs: min(size.pairs, 3), seconds: size.seconds)
+                lines += try sustained.run()
             }
         }
         for (name, value) in lines { CurrentProcess.writeOutput("\(name) \(value)\n") }

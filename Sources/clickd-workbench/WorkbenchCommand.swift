@@ -7,7 +7,9 @@ internal import Workbench
 struct WorkbenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "clickd-workbench", abstract: "Runs the whole product here, or measures it.",
-        subcommands: [Run.self, Bench.self, Pace.self, Links.self, TLSLoadCommand.self])
+        subcommands: [
+            Run.self, Bench.self, Pace.self, Links.self, Outage.self, TLSLoadCommand.self,
+        ])
 
     struct Run: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -95,6 +97,27 @@ struct WorkbenchCommand: ParsableCommand {
                 CurrentProcess.writeOutput("\(text)\n")
             } catch {
                 CurrentProcess.writeError("pace: \(error)\n")
+                CurrentProcess.exit(1)
+            }
+        }
+    }
+
+    struct Outage: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Takes PostgreSQL away under a paced load, and gives it back.")
+
+        @Option(help: "Clicks a second.")
+        var rate = 10_000
+        @Option(help: "Seconds without PostgreSQL.")
+        var seconds = 600
+        @Option(help: "Seconds of the same load before, to compare with.")
+        var before = 60
+
+        func run() throws {
+            do {
+                try OutageMeasurement(rate: rate, seconds: seconds, before: before).run()
+            } catch {
+                CurrentProcess.writeError("outage: \(error)\n")
                 CurrentProcess.exit(1)
             }
         }

@@ -41,7 +41,9 @@ final class FakeRing: RecordRing {
                 payload: UnsafeMutableRawBufferPointer(rebasing: payload[..<bytes.count])))
     }
 
-    func makeTail(from sequence: UInt64, of stream: RecordStream) -> any RecordTail { FakeTail(self, sequence) }
+    func makeTail(from sequence: UInt64, of stream: RecordStream) -> any RecordTail {
+        FakeTail(self, sequence)
+    }
 
     func setFlushed(_ stream: RecordStream, through sequence: UInt64) {
         flushed[stream] = sequence

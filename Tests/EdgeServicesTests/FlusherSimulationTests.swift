@@ -302,7 +302,7 @@ final class Simulation {
             }
             for stream in RecordStream.allCases {
                 let lane = LaneID(ring: ring.ringID, ringUUID: ring.ringUUID, stream: stream)
-                checkWatermark(of: lane)
+                checkWatermark(of: lane, head: ring.headSequence)
                 // A failover takes back what was flushed; nothing else does.
                 guard !hasFailedOver else { continue }
                 let committed = (server.durable.cursors[lane]?.next ?? 1) - 1
@@ -315,7 +315,9 @@ final class Simulation {
     }
 
     /// All of the ring that is older than the watermark is committed.
-    private func checkWatermark(of lane: LaneID) {
+    private func checkWatermark(of lane: LaneID, head: UInt64) {
+        // A failover to before what a former ring still has: nobody knows of those records any more.
+        if hasFailedOver, let cursor = server.contents.cursors[lane], head < cursor.next { return }
         guard let cursor = server.contents.cursors[lane], let watermark = cursor.watermark,
             let records = known[lane.ringUUID]
         else { return }

@@ -58,6 +58,16 @@ final class PostgresFlushDatabase: FlushDatabase {
                 message: "the schema is at version \(version), not \(SchemaRunner.latestVersion): "
                     + "run clickctl migrate")
         }
+        let drift: [String]
+        do {
+            drift = try ExpectedSchema.drift(made)
+        } catch {
+            throw FlushFailure(error)
+        }
+        guard drift.isEmpty else {
+            throw FlushFailure(
+                kind: .away, message: "the schema has drifted: " + drift.joined(separator: "; "))
+        }
     }
 
     func close() {
