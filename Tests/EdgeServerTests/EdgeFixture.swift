@@ -157,15 +157,15 @@ final class RawClient {
 
     init(
         port: UInt16, context: TLSClientContext, name: String? = nil,
-        session: TLSClientSession? = nil
+        session: TLSClientSession? = nil, preamble: [UInt8] = []
     ) throws {
         guard let address = SocketAddress("127.0.0.1:\(port)") else {
             throw FixtureError(description: "no address")
         }
         socket = try FileDescriptor.open("/dev/null", .read)
-        tls = try TLSClient(
-            try Socket.connect(address, timeoutSeconds: 20), context: context, name: name,
-            session: session)
+        let connected = try Socket.connect(address, timeoutSeconds: 20)
+        try preamble.withUnsafeBytes { try connected.writeAll($0) }
+        tls = try TLSClient(connected, context: context, name: name, session: session)
     }
 
     /// The TLS connection.

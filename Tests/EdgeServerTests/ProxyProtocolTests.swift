@@ -154,4 +154,25 @@ private func binary(_ address: [UInt8]) -> [UInt8] {
             held.removeAll()
         }
     }
+
+    @Test("A header stands before the handshake, in the clear, and none is a handshake refused")
+    func beforeTLS() throws {
+        try Transport.$current.withValue(.tls) {
+            let edge = try EdgeFixture {
+                $0.proxies = loopback
+                $0.proxyHeader = .v2
+            }
+            try edge.run { edge in
+                let port = edge.server.ports[1]
+                let client = try RawClient(
+                    port: port, context: Certificates.client(), preamble: binary([203, 0, 113, 9]))
+                #expect(try client.ask(get("/shoes")).status == 302)
+                #expect(throws: (any Error).self) {
+                    _ = try RawClient(port: port, context: Certificates.client())
+                        .ask(get("/shoes"))
+                }
+                #expect(edge.counters.total(.connectionsRefused) == 1)
+            }
+        }
+    }
 }

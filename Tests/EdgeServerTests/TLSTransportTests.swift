@@ -23,6 +23,18 @@ import Testing
         }
     }
 
+    @Test("What is refused in the clear is refused over TLS")
+    func refusals() throws {
+        let tests = HTTPStrictnessTests()
+        try overTLS {
+            for refusal in HTTPStrictnessTests.refusals where refusal.request.utf8.count < 200 {
+                try tests.refused(refusal)
+            }
+            try tests.continues()
+            try tests.splits()
+        }
+    }
+
     @Test("Limits and endings hold over TLS as in the clear")
     func endings() throws {
         let tests = ConnectionTests()
