@@ -47,6 +47,8 @@ public final class Daemon: Sendable {
     let tickets = TLSTicketKeys()
     /// Listening sockets and connections that were open before this process.
     let inherited: Inherited
+    /// `limits.connections`, or what the descriptors of this process suffice for.
+    private let connectionLimit: Int
     private let keys: ClickKeys
     private let places: GeoDatabase?
     private let hasSnapshot: Bool
@@ -85,8 +87,8 @@ public final class Daemon: Sendable {
         self.configuration = configuration
         self.path = path
         self.log = log
-        CurrentProcess.raiseDescriptorLimit()
         workers = configuration.http.workerCount(cores: CurrentProcess.availableCores)
+        connectionLimit = try Daemon.connectionLimit(configuration, workers: workers, log)
         do throws(ClickKeyFileError) {
             keys = try ClickKeyFile.load(configuration.keys.click)
         } catch {
@@ -112,6 +114,29 @@ public final class Daemon: Sendable {
                 linkSync, milliseconds: passed.isEmpty ? 0 : Limits.queueMilliseconds)
         }
         flusher = try Daemon.makeFlusher(configuration, keys, store, state)
+    }
+
+    /// Raises the descriptor limit, and says so when it is too low for `limits.connections`.
+    private static func connectionLimit(
+        _ configuration: ClickdConfiguration, workers: Int, _ log: Logger
+    ) throws(StartError) -> Int {
+        let wanted = configuration.limits.connections
+        let descriptors = CurrentProcess.raiseDescriptorLimit()
+        let held = DescriptorBudget.connections(descriptors: descriptors, workers: workers)
+        guard held < wanted else { return wanted }
+        guard held >= DescriptorBudget.leastConnections else {
+            throw StartError(
+                78,
+                "limits.connections: this process may open \(descriptors) descriptors, which leaves "
+                    + "\(max(held, 0)) for connections; raise LimitNOFILE or `ulimit -Hn` to "
+                    + "\(DescriptorBudget.descriptors(connections: wanted, workers: workers))")
+        }
+        let text =
+            "limits.connections is \(wanted), but the \(descriptors) descriptors of this process "
+            + "suffice for \(held), which is the limit now; raise LimitNOFILE or `ulimit -Hn` to "
+            + "\(DescriptorBudget.descriptors(connections: wanted, workers: workers))"
+        log.warning("\(text)")
+        return held
     }
 
     private static func makeFollower(
@@ -246,7 +271,7 @@ public final class Daemon: Sendable {
         limits.bodyBytes = wanted.bodyBytes
         limits.headerTimeoutMicroseconds = wanted.headerTimeoutMicroseconds
         limits.idleTimeoutMicroseconds = wanted.idleTimeoutMicroseconds
-        limits.connections = wanted.connections
+        limits.connections = connectionLimit
         limits.connectionsPerAddress = wanted.perAddress
         limits.bufferedBytes = wanted.bufferedBytes
         limits.commitWaitMicroseconds = wanted.commitWaitMicroseconds

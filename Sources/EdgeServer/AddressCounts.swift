@@ -14,9 +14,10 @@ final class AddressCounts: @unchecked Sendable {
     private let key: SipHashKey
     private let limit: UInt32
 
-    init(limit: Int) {
+    /// Counters at zero; `key` is random.
+    init(limit: Int, key: SipHashKey) {
         self.limit = UInt32(clamping: limit)
-        key = Randomness.bytes(16).withUnsafeBytes { SipHashKey(bytes: $0) }
+        self.key = key
         counters = .allocate(capacity: 2 * AddressCounts.columns)
         for index in 0..<2 * AddressCounts.columns { (counters + index).initialize(to: Atomic(0)) }
     }

@@ -10,6 +10,14 @@ enum BlockClass: UInt8, BitwiseCopyable {
     case large
 }
 
+/// What a buffer is for.
+enum BlockUse: BitwiseCopyable {
+    /// Bytes of a request.
+    case request
+    /// An answer, parked or unsent: an eighth of the budget is for these alone.
+    case answer
+}
+
 /// Blocks of two sizes, handed out while the budget lasts.
 ///
 /// - Note: Owned by one loop thread. Blocks beyond ``Limits/keptBlocks`` go back to the allocator,
@@ -37,9 +45,10 @@ struct BlockPool: ~Copyable {
     }
 
     /// A block, its bytes undefined; nil when the budget is spent.
-    mutating func take(_ size: BlockClass) -> UnsafeMutableRawPointer? {
+    mutating func take(_ size: BlockClass, of use: BlockUse) -> UnsafeMutableRawPointer? {
         let count = bytes(size)
-        guard usedBytes + count <= budgetBytes else { return nil }
+        let budget = use == .answer ? budgetBytes : budgetBytes - budgetBytes / 8
+        guard usedBytes + count <= budget else { return nil }
         usedBytes += count
         let kept = size == .small ? freeSmall.pop() : freeLarge.pop()
         return kept ?? .allocate(byteCount: count, alignment: 64)

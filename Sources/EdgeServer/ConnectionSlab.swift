@@ -10,7 +10,9 @@ enum ConnectionPhase: UInt8, BitwiseCopyable {
     case free
     /// The rest of the TLS handshake.
     case handshake
-    /// The first byte of a request.
+    /// The first byte of its first request.
+    case fresh
+    /// The first byte of another request.
     case idle
     /// The rest of a head.
     case head
@@ -69,6 +71,8 @@ struct Connection: BitwiseCopyable {
     var outputEnd: UInt32 = 0
     /// When patience ends, microseconds of the monotonic clock.
     var deadline: Int64 = 0
+    /// Microseconds that it may still leave answers unread; what it reads refills them.
+    var readingCredit: Int64 = 0
     /// The sequence that must be durable before a parked answer leaves.
     var parkedSequence: UInt64 = 0
     /// The state of a chunked body.
@@ -80,8 +84,8 @@ struct Connection: BitwiseCopyable {
     var tls = TLSSession()
 
     @inline(__always) var ownsBuffer: Bool { input != nil || output != nil }
-    /// Nothing is under way: no request, and no handshake that has begun.
-    var isIdle: Bool { phase == .idle || phase == .handshake && !tls.isActive }
+    /// A handshake is expected, and nothing of it has come.
+    var isBeforeHandshake: Bool { phase == .handshake && !tls.isActive }
 }
 
 /// Fixed room for connections.
@@ -104,7 +108,7 @@ struct ConnectionSlab: ~Copyable {
 
     deinit { storage.deallocate() }
 
-    /// A free slot's index, in phase idle; nil when all are in use.
+    /// A free slot's index, in phase fresh; nil when all are in use.
     mutating func take(descriptor: CInt, peer: PeerAddress) -> Int? {
         let index: Int
         if firstFree != ConnectionSlab.none {
@@ -121,7 +125,7 @@ struct ConnectionSlab: ~Copyable {
         storage[index].generation = generation
         storage[index].descriptor = descriptor
         storage[index].peer = peer
-        storage[index].phase = .idle
+        storage[index].phase = .fresh
         count += 1
         return index
     }

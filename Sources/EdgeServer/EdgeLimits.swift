@@ -39,6 +39,18 @@ enum Limits {
     static let eventsPerTurn = 512
     /// Connections accepted in a row before others have their turn.
     static let acceptsPerTurn = 64
+    /// Connections that give way to one newcomer at most: other loops may be faster to their places.
+    static let yieldsPerNewcomer = 4
+    /// Unfinished requests that give way to one that needs a buffer at most: a large block is worth
+    /// so many small ones.
+    static let yieldsPerBlock = 8
+    /// Deadlines looked at in a turn, so that many at once do not keep the others waiting.
+    static let deadlinesPerTurn = 512
+    /// Bytes in a second that a client reads at least of an answer that its socket cannot hold.
+    static let readBytesPerSecond: Int64 = 4 << 10
+    /// Milliseconds after which the kernel gives up what a client does not acknowledge or take, be it
+    /// that the connection was closed long ago.
+    static let unreadMilliseconds = 30_000
     /// Bytes that a lingering connection may still send before it is cut.
     static let lingerBytes: UInt32 = 256 << 10
     /// Microseconds that a connection lingers after a refusal, for the client to read it.

@@ -23,10 +23,7 @@ extension EventLoop {
                 return true
             }
         }
-        guard let block = pool.take(wanted) else {
-            counters.add(.connectionsRefused, 1)
-            return false
-        }
+        guard let block = takeBlock(wanted, for: index, of: .request) else { return false }
         block.copyMemory(from: source, byteCount: rest.count)
         releaseInput(index)
         connection.pointee.input = block
@@ -62,6 +59,20 @@ extension EventLoop {
             as: HeadProgress.self, to: HeadProgress())
     }
 
+    /// A block for a connection; where the budget is spent, that of the oldest unfinished request.
+    mutating func takeBlock(
+        _ size: BlockClass, for index: Int, of use: BlockUse
+    ) -> UnsafeMutableRawPointer? {
+        for _ in 0..<Limits.yieldsPerBlock {
+            if let block = pool.take(size, of: use) { return block }
+            guard let victim = yields.first(.unfinished, besides: index) else { break }
+            giveWay(victim)
+        }
+        let block = pool.take(size, of: use)
+        if block == nil { counters.add(.connectionsRefused, 1) }
+        return block
+    }
+
     /// Bytes that the next recv may add to a connection's block.
     func inputRoom(_ index: Int) -> Int {
         let connection = slab[index].pointee
@@ -92,8 +103,9 @@ extension EventLoop {
     mutating func keepOutput(_ index: Int, from sent: Int) -> Bool {
         let count = pendingOutput - sent
         let size = count <= pool.smallBytes ? BlockClass.small : .large
-        guard let block = pool.take(size), let source = sendSlab.baseAddress else {
-            counters.add(.connectionsRefused, 1)
+        guard let block = takeBlock(size, for: index, of: .answer),
+            let source = sendSlab.baseAddress
+        else {
             pendingOutput = 0
             close(index)
             return false

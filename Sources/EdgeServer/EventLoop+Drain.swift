@@ -31,21 +31,28 @@ extension EventLoop {
         passConnections()
         let age = now - drain.startedAt
         if age >= Limits.drainGraceMicroseconds {
-            for index in 0..<slab.highWater where isIdle(index) {
+            endWaiting(.silent)
+            endWaiting(.idle)
+            for index in 0..<slab.highWater where slab[index].pointee.isBeforeHandshake {
                 receive(index)
-                guard isIdle(index) else { continue }
-                // A TLS session says close_notify first.
-                slab[index].pointee.closesAfterOutput = true
-                finish(index, lingers: true)
+                if slab[index].pointee.isBeforeHandshake { endQuietly(index) }
             }
         }
         drain.isOver = slab.count == 0 || age >= Limits.drainMicroseconds
     }
 
-    /// Nothing of a request, or of a handshake, has come.
-    private func isIdle(_ index: Int) -> Bool {
-        let connection = slab[index]
-        return connection.pointee.phase == .idle
-            || connection.pointee.phase == .handshake && !connection.pointee.tls.isActive
+    /// Ends every connection of a class that owns no buffer, but for those whose request has come.
+    private mutating func endWaiting(_ kind: YieldClass) {
+        while let index = yields.first(kind) {
+            receive(index)
+            let phase = slab[index].pointee.phase
+            if phase == .fresh || phase == .idle { endQuietly(index) }
+        }
+    }
+
+    /// Closes the writing half, after a TLS session's close_notify; the connection lingers.
+    private mutating func endQuietly(_ index: Int) {
+        slab[index].pointee.closesAfterOutput = true
+        finish(index, lingers: true)
     }
 }

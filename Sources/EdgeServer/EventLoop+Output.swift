@@ -52,10 +52,21 @@ extension EventLoop {
         watch(index, .readable)
     }
 
+    /// Waits for the client to read, for as long as its credit lasts.
     mutating func awaitReader(_ index: Int) {
         slab[index].pointee.phase = .sending
-        slab[index].pointee.deadline = now + limits.idleTimeoutMicroseconds
+        slab[index].pointee.deadline = now + slab[index].pointee.readingCredit
         watch(index, .writable)
+    }
+
+    /// Lengthens a reader's time by what it has just read: never beyond an idle connection's, and by
+    /// so little for few bytes that they do not hold the connection.
+    private func credit(_ index: Int, bytes count: Int) {
+        let connection = slab[index]
+        let earned = Int64(count) * 1_000_000 / Limits.readBytesPerSecond
+        connection.pointee.deadline = min(
+            connection.pointee.deadline + earned, now + limits.idleTimeoutMicroseconds)
+        connection.pointee.readingCredit = max(0, connection.pointee.deadline - now)
     }
 
     /// Sends kept output, as far as the client takes it, then serves what was kept behind it.
@@ -74,6 +85,7 @@ extension EventLoop {
         let sent = Socket.send(connection.pointee.descriptor, bytes)
         counters.add(.callsSend)
         guard sent >= 0 || sent == -Socket.wouldBlock else { return close(index) }
+        if connection.pointee.phase == .sending { credit(index, bytes: max(sent, 0)) }
         if sent == bytes.count {
             counters.add(.bytesSent, sent)
             releaseOutput(index)
@@ -107,29 +119,45 @@ extension EventLoop {
         counters.add(.callsReceive)
         if count == -Socket.wouldBlock { return }
         guard count > 0 else { return close(index) }
+        counters.add(.bytesReceived, count)
         connection.pointee.discarded += UInt32(truncatingIfNeeded: count)
         if connection.pointee.discarded > Limits.lingerBytes { close(index) }
     }
 
     /// Ends the patience with every connection whose deadline has passed.
     mutating func expire() {
-        while let index = wheel.next(by: now) {
+        for _ in 0..<Limits.deadlinesPerTurn {
+            guard let index = wheel.next(by: now) else {
+                hasMoreDue = false
+                return
+            }
             let connection = slab[index]
             guard connection.pointee.phase != .free else { continue }
             if connection.pointee.deadline > now {
                 wheel.schedule(index, at: connection.pointee.deadline)
-                continue
+            } else {
+                endPatience(index)
             }
-            counters.add(.connectionsTimedOut, 1)
-            switch connection.pointee.phase {
-            case .head, .body:
-                counters.add(.requestsBadRequest, 1)
-                refuseNow(index, 408)
-            case .parked:
-                releaseOutput(index)
-                refuseNow(index, 503)
-            case .handshake, .idle, .sending, .lingering, .free: close(index)
-            }
+        }
+        hasMoreDue = true
+    }
+
+    /// Ends a connection whose deadline has passed, with an answer where a request is owed one.
+    private mutating func endPatience(_ index: Int) {
+        counters.add(.connectionsTimedOut, 1)
+        switch slab[index].pointee.phase {
+        case .head, .body:
+            counters.add(.requestsBadRequest, 1)
+            refuseNow(index, 408)
+        case .parked:
+            releaseOutput(index)
+            refuseNow(index, 503)
+        case .handshake, .fresh, .idle, .sending, .lingering:
+            // What the client has not taken by now would stay in the kernel's memory.
+            let descriptor = slab[index].pointee.descriptor
+            if Socket.unacknowledgedBytes(descriptor) > 0 { Socket.resetAtClose(descriptor) }
+            close(index)
+        case .free: break
         }
     }
 

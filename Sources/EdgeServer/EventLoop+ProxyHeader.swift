@@ -55,10 +55,14 @@ extension EventLoop {
     /// Counts a proxied connection as its client's from now on.
     private mutating func adopt(_ client: PeerAddress, _ index: Int) -> Bool {
         let isProxy = settings.proxies.contains(client)
-        if !isProxy, !shared.enterAddress(client) {
-            counters.add(.connectionsRefused, 1)
-            close(index)
-            return false
+        if !isProxy {
+            guard enterAddress(client) else {
+                counters.add(.connectionsRefused, 1)
+                close(index)
+                return false
+            }
+            yields.place(index, .kept, since: 0)
+            yields.join(index, client)
         }
         slab[index].pointee.peer = client
         slab[index].pointee.isProxy = isProxy

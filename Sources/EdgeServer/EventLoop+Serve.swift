@@ -237,15 +237,17 @@ extension EventLoop {
         _ index: Int, _ rest: UnsafeMutableRawBufferPointer
     ) -> ServeStep {
         let connection = slab[index]
-        let isNew =
-            connection.pointee.phase != .head || connection.pointee.input != rest.baseAddress
-        if isNew {
-            // A head's time runs from its first byte; a new connection's has begun already.
+        // A head's time runs from its first byte; a new connection's first has begun already.
+        let isFirst =
+            connection.pointee.phase == .fresh && rest.baseAddress == receiveSlab.baseAddress
+        let isBegun =
+            connection.pointee.phase == .head && rest.baseAddress == connection.pointee.input
+        if !isFirst && !isBegun {
             connection.pointee.deadline = now + limits.headerTimeoutMicroseconds
         }
         guard keep(index, rest) else { return refuse(index, 503) }
         connection.pointee.phase = .head
-        if isNew { beginHeadProgress(index) }
+        if !isBegun { beginHeadProgress(index) }
         finish(index, lingers: false)
         return .waiting
     }

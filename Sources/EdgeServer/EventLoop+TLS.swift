@@ -83,7 +83,7 @@ extension EventLoop {
         switch connection.pointee.tls.handshake() {
         case .established(let isResumed):
             counters.add(isResumed ? .tlsHandshakesResumed : .tlsHandshakesFull, 1)
-            connection.pointee.phase = .idle
+            connection.pointee.phase = .fresh
             connection.pointee.deadline = now + limits.headerTimeoutMicroseconds
             return true
         case .needsMore:
@@ -175,7 +175,7 @@ extension EventLoop {
 
     private func waitsForRequests(_ index: Int) -> Bool {
         switch slab[index].pointee.phase {
-        case .idle, .head, .body: true
+        case .fresh, .idle, .head, .body: true
         case .free, .handshake, .parked, .sending, .lingering: false
         }
     }
@@ -229,11 +229,8 @@ extension EventLoop {
     private mutating func keepSealed(_ index: Int, _ bytes: UnsafeRawBufferPointer) -> Bool {
         let size = bytes.count <= pool.smallBytes ? BlockClass.small : .large
         guard bytes.count <= pool.bytes(size), let source = bytes.baseAddress,
-            let block = pool.take(size)
-        else {
-            counters.add(.connectionsRefused, 1)
-            return false
-        }
+            let block = takeBlock(size, for: index, of: .answer)
+        else { return false }
         block.copyMemory(from: source, byteCount: bytes.count)
         wire.clearOutput()
         let connection = slab[index]

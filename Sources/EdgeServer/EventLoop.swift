@@ -49,6 +49,8 @@ struct EventLoop: ~Copyable {
     var listeners: ListenerSet
     var slab: ConnectionSlab
     var wheel: TimerWheel
+    /// Who gives way when there is no room.
+    var yields: YieldOrder
     var pool: BlockPool
     var parked: ParkedQueue
     var appender: RingAppender
@@ -73,6 +75,8 @@ struct EventLoop: ~Copyable {
     var now: Int64
     /// A call of ``serve(_:_:)`` is under way.
     var isServing = false
+    /// More deadlines have come than one turn looks at.
+    var hasMoreDue = false
     /// The connection that is being served has more requests in its block.
     var servesKept = false
     /// A conversion was appended in this turn.
@@ -112,6 +116,7 @@ struct EventLoop: ~Copyable {
         now = SystemClock.monotonicNanoseconds() / 1000
         slab = ConnectionSlab(capacity: settings.slabCapacity)
         wheel = TimerWheel(capacity: settings.slabCapacity, now: now)
+        yields = YieldOrder(capacity: settings.slabCapacity, key: shared.addressKey)
         let large = max(
             settings.limits.headerBytes + settings.limits.bodyBytes + 4096,
             max(Limits.receiveBytes, Limits.sendBytes + Limits.sealingBytes))
@@ -153,11 +158,18 @@ struct EventLoop: ~Copyable {
     /// Serves until a drain has ended.
     mutating func run() {
         while !drain.isOver {
-            turn(milliseconds: drain.isDraining ? 10 : slab.count > 0 ? 125 : 1000)
+            turn(milliseconds: patience)
         }
         closeAll()
         appender.recordDrops(now: clock.wall, isLast: true)
         pulse.rest()
+    }
+
+    /// How long a turn may wait for events, milliseconds.
+    private var patience: Int32 {
+        if hasMoreDue { return 0 }
+        if drain.isDraining { return 10 }
+        return slab.count > 0 ? 125 : 1000
     }
 
     /// One wait and all that came of it.
@@ -241,7 +253,7 @@ struct EventLoop: ~Copyable {
         let isBroken =
             came.rawValue & (Epoll.Events.error.rawValue | Epoll.Events.hangUp.rawValue) != 0
         switch slab[index].pointee.phase {
-        case .idle, .head, .body, .handshake: receive(index)
+        case .fresh, .idle, .head, .body, .handshake: receive(index)
         case .sending: isBroken ? close(index) : continueSending(index)
         case .parked: if isBroken { close(index) }
         case .lingering: discard(index)

@@ -30,18 +30,30 @@ struct ListenerSet: ~Copyable {
         isPaused = false
     }
 
-    /// Accepts one connection on the reserved descriptor and closes it; false when even that failed.
-    mutating func shed(_ listener: CInt) -> Bool {
+    /// What became of a connection that there is no descriptor for.
+    enum Shedding: BitwiseCopyable {
+        /// Accepted on the reserved descriptor and closed.
+        case done
+        /// Nobody waited: without a descriptor accept(2) fails before it looks.
+        case nobodyWaits
+        /// Not even that was possible.
+        case failed
+    }
+
+    /// Accepts one connection on the reserved descriptor and closes it.
+    mutating func shed(_ listener: CInt) -> Shedding {
         guard reserve >= 0 else {
             reserve = ListenerSet.openReserve()
-            return false
+            return .failed
         }
         Socket.close(reserve)
         var peer = PeerAddress()
         let descriptor = Socket.accept(listener, peer: &peer)
+        let isEmpty = descriptor < 0 && Errno.current == .wouldBlock
         if descriptor >= 0 { Socket.close(descriptor) }
         reserve = ListenerSet.openReserve()
-        return descriptor >= 0 && reserve >= 0
+        guard reserve >= 0 else { return .failed }
+        return descriptor >= 0 ? .done : isEmpty ? .nobodyWaits : .failed
     }
 
     private static func openReserve() -> CInt {

@@ -156,7 +156,8 @@ private struct Opening {
             } catch {
                 throw .unfitSocket(passed.name, "\(error)")
             }
-            Socket.setNoDelay(passed.descriptor)  // Accepted sockets inherit it.
+            Socket.setNoDelay(passed.descriptor)  // Accepted sockets inherit it, and the next.
+            Socket.setUserTimeout(passed.descriptor, milliseconds: Limits.unreadMilliseconds)
             unmatched.removeAll { $0 == passed.descriptor }
             inherited[target, default: []].append(passed.descriptor)
         }
@@ -204,6 +205,8 @@ private struct Opening {
             for share in 0..<loops {
                 let socket = try Socket.listen(address, reusePort: true)
                 Socket.setNoDelay(socket.rawValue)
+                Socket.setUserTimeout(
+                    socket.rawValue, milliseconds: Limits.unreadMilliseconds)
                 if share == 0 {
                     address.port = try Socket.localPort(socket.rawValue)
                     ports.append(address.port)

@@ -4,6 +4,7 @@ internal import GeoIP
 internal import LinuxIO
 internal import Synchronization
 internal import TLS
+internal import Tracking
 
 /// What every loop of a server sees.
 ///
@@ -19,6 +20,8 @@ final class LoopShared: @unchecked Sendable {
     let conversionRates: RateTable
     let unknownRates: RateTable
     let clickRates: RateTable
+    /// Of hashes over addresses; random, so that nobody can aim at one place in a table.
+    let addressKey = Randomness.bytes(16).withUnsafeBytes { SipHashKey(bytes: $0) }
     private let addresses: AddressCounts
     private let connectionLimit: Int
     private let connections = Atomic<Int>(0)
@@ -54,7 +57,7 @@ final class LoopShared: @unchecked Sendable {
         conversionRates = RateTable(rates.conversions)
         unknownRates = RateTable(rates.unknownSlugs)
         clickRates = RateTable(rates.clicks)
-        addresses = AddressCounts(limit: limits.connectionsPerAddress)
+        addresses = AddressCounts(limit: limits.connectionsPerAddress, key: addressKey)
         connectionLimit = limits.connections
         admission = Atomic(isAdmitted)
         var wakes: [WakeUp] = []
@@ -69,29 +72,24 @@ final class LoopShared: @unchecked Sendable {
         clickRates.deallocate()
     }
 
-    /// Counts a connection in; false when the process or its address has too many.
-    func enter(_ peer: PeerAddress, countingAddress: Bool) -> Bool {
+    /// Counts a connection in; false when the process has too many.
+    func enter() -> Bool {
         // Relaxed, here and below: the count orders nothing else.
         guard connections.wrappingAdd(1, ordering: .relaxed).newValue <= connectionLimit else {
-            connections.wrappingSubtract(1, ordering: .relaxed)
-            return false
-        }
-        guard !countingAddress || addresses.enter(peer) else {
             connections.wrappingSubtract(1, ordering: .relaxed)
             return false
         }
         return true
     }
 
-    /// Counts a connection's address in, which ``enter(_:countingAddress:)`` has left out; false when
-    /// the address has too many.
+    /// Counts a connection out.
+    func leave() { connections.wrappingSubtract(1, ordering: .relaxed) }
+
+    /// Counts a connection of an address in; false when the address has too many.
     func enterAddress(_ peer: PeerAddress) -> Bool { addresses.enter(peer) }
 
-    /// Counts a connection out.
-    func leave(_ peer: PeerAddress, countingAddress: Bool) {
-        if countingAddress { addresses.leave(peer) }
-        connections.wrappingSubtract(1, ordering: .relaxed)
-    }
+    /// Counts a connection of an address out.
+    func leaveAddress(_ peer: PeerAddress) { addresses.leave(peer) }
 
     /// Connections that are open.
     var connectionCount: Int { connections.load(ordering: .relaxed) }

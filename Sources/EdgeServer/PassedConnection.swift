@@ -117,7 +117,7 @@ extension EventLoop {
         case _ where slab[index].pointee.tls.isActive: false
         // Its first byte has not been read.
         case .handshake: true
-        case .idle, .head, .sending, .lingering: true
+        case .fresh, .idle, .head, .sending, .lingering: true
         case .body: slab[index].pointee.bodyTotal >= 0
         case .free, .parked: false
         }
@@ -175,13 +175,13 @@ extension EventLoop {
 
     private mutating func adopt(_ descriptor: CInt, _ passed: PassedConnection) {
         // The predecessor let it in under its limits; past this process's it is closed.
-        guard shared.enter(passed.peer, countingAddress: !passed.isProxy) else {
+        guard passed.isProxy || enterAddress(passed.peer) else { return Socket.close(descriptor) }
+        guard enterHouse(), let index = slab.take(descriptor: descriptor, peer: passed.peer) else {
+            if !passed.isProxy { shared.leaveAddress(passed.peer) }
             return Socket.close(descriptor)
         }
-        guard let index = slab.take(descriptor: descriptor, peer: passed.peer) else {
-            shared.leave(passed.peer, countingAddress: !passed.isProxy)
-            return Socket.close(descriptor)
-        }
+        yields.add(index)
+        if !passed.isProxy { yields.join(index, passed.peer) }
         counters.add(.connectionsAccepted, 1)
         counters.add(.connectionsAdopted, 1)
         let connection = slab[index]
@@ -189,6 +189,8 @@ extension EventLoop {
         connection.pointee.awaitsProxyHeader = passed.awaitsProxyHeader
         connection.pointee.closesAfterOutput = passed.closesAfterOutput
         connection.pointee.lingers = passed.lingers
+        connection.pointee.phase = .idle
+        connection.pointee.readingCredit = limits.idleTimeoutMicroseconds
         connection.pointee.deadline = passed.deadline
         if passed.kind == .https {
             expectHandshake(index)

@@ -38,6 +38,9 @@ extension EdgeOperations {
             "connections_refused_total", "Connections closed at once because of a limit.",
             counters.total(.connectionsRefused))
         text.counter(
+            "connections_given_way_total", "Connections closed to make room for others.",
+            counters.total(.connectionsGivenWay))
+        text.counter(
             "connections_timed_out_total", "Connections closed because a deadline passed.",
             counters.total(.connectionsTimedOut))
         text.gauge(

@@ -127,6 +127,16 @@ public enum CurrentProcess {
         _ = getrlimit(resource, &limit)
         return Int(clamping: limit.rlim_cur)
     }
+    /// Sets the soft descriptor limit, within the hard one; returns what it was. For tests.
+    @discardableResult public static func setDescriptorLimit(_ count: Int) -> Int {
+        var limit = rlimit()
+        let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+        guard getrlimit(resource, &limit) == 0 else { return 0 }
+        let old = Int(clamping: limit.rlim_cur)
+        limit.rlim_cur = rlim_t(clamping: count)
+        _ = setrlimit(resource, &limit)
+        return old
+    }
     /// Writes to standard error.
     public static func writeError(_ text: String) { write(text, to: 2) }
     /// Writes to standard output.

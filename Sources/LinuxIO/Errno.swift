@@ -46,6 +46,25 @@ public struct Errno: RawRepresentable, Error, Hashable, Sendable, CustomStringCo
     /// A cross-device operation, or a timeout (`ETIMEDOUT`).
     public static var timedOut: Errno { Errno(rawValue: ETIMEDOUT) }
 
+    /// Interrupted by a signal (`EINTR`).
+    public static var interrupted: Errno { Errno(rawValue: EINTR) }
+    /// The kernel has no memory (`ENOMEM`).
+    public static var noMemory: Errno { Errno(rawValue: ENOMEM) }
+    /// The kernel has no buffers (`ENOBUFS`).
+    public static var noBuffers: Errno { Errno(rawValue: ENOBUFS) }
+    /// The connection ended before it was accepted (`ECONNABORTED`).
+    public static var connectionAborted: Errno { Errno(rawValue: ECONNABORTED) }
+    /// An error of the protocol (`EPROTO`).
+    public static var protocolError: Errno { Errno(rawValue: EPROTO) }
+    /// The network is down (`ENETDOWN`).
+    public static var networkDown: Errno { Errno(rawValue: ENETDOWN) }
+    /// No way to the network (`ENETUNREACH`).
+    public static var networkUnreachable: Errno { Errno(rawValue: ENETUNREACH) }
+    /// The host is down (`EHOSTDOWN`).
+    public static var hostDown: Errno { Errno(rawValue: EHOSTDOWN) }
+    /// No way to the host (`EHOSTUNREACH`).
+    public static var hostUnreachable: Errno { Errno(rawValue: EHOSTUNREACH) }
+
     /// strerror(3) of the number.
     public var description: String { String(cString: strerror(rawValue)) }
 }

@@ -187,13 +187,19 @@ public enum Socket {
     }
 
     /// A blocking TCP connection, with a limit on each read and write.
-    public static func connect(_ address: SocketAddress, timeoutSeconds: Int) throws(Errno)
-        -> FileDescriptor
-    {
+    ///
+    /// - Parameters:
+    ///   - address: The server.
+    ///   - timeoutSeconds: Of each read and write.
+    ///   - source: The address to come from, at a port of the kernel's choice; nil: any.
+    public static func connect(
+        _ address: SocketAddress, timeoutSeconds: Int, from source: SocketAddress? = nil
+    ) throws(Errno) -> FileDescriptor {
         let family = address.bytes.count == 16 ? AF_INET6 : AF_INET
         let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
         let fd = FileDescriptor(owning: try retrying { socket(family, type, 0) })
         try setTimeouts(fd.rawValue, seconds: timeoutSeconds)
+        if let source, source.withSockAddr({ bind(fd.rawValue, $0, $1) }) != 0 { throw .current }
         let result = address.withSockAddr { Glibc.connect(fd.rawValue, $0, $1) }
         if result != 0 { throw .current }
         setNoDelay(fd.rawValue)

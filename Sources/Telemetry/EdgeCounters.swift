@@ -45,6 +45,8 @@ public enum EdgeCounter: Int, CaseIterable, Sendable {
     case connectionsClosed
     /// Connections closed at once because a limit was reached.
     case connectionsRefused
+    /// Connections closed for others' sake, when a limit left no room.
+    case connectionsGivenWay
     /// Connections closed because a deadline passed.
     case connectionsTimedOut
     /// TLS handshakes that made a new session.

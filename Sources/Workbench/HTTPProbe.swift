@@ -32,10 +32,13 @@ public struct HTTPProbe: ~Copyable {
     private let socket: FileDescriptor
     private var buffered: [UInt8] = []
 
-    /// Connects over TCP.
-    public init(_ address: SocketAddress, timeoutSeconds: Int = 10) throws(ProbeError) {
+    /// Connects over TCP, from a given address if there is one.
+    public init(
+        _ address: SocketAddress, timeoutSeconds: Int = 10, from source: SocketAddress? = nil
+    ) throws(ProbeError) {
         do throws(Errno) {
-            socket = try Socket.connect(address, timeoutSeconds: timeoutSeconds)
+            socket = try Socket.connect(
+                address, timeoutSeconds: timeoutSeconds, from: source)
         } catch { throw .system(error) }
     }
 

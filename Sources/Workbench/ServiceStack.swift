@@ -35,6 +35,8 @@ public final class ServiceStack {
     public let binaries: String
     /// Lines put over the defaults of the configuration, by section.
     public var settings: [String: String]
+    /// What clickd is started with: a program that ends in executing the rest of its arguments.
+    public var launcher: [String] = []
     /// The running edge.
     public private(set) var clickd: ChildProcess?
     /// The running companion.
@@ -163,7 +165,7 @@ public final class ServiceStack {
     /// Starts clickd and waits until it is ready (or only alive, when the database may be away).
     public func startClickd(waitsForReady: Bool = true, environment: [String: String] = [:]) throws
     {
-        clickd = try start("clickd", environment: environment)
+        clickd = try start("clickd", environment: environment, launcher: launcher)
         try wait(for: waitsForReady ? "/readyz" : "/healthz", on: socket, of: "clickd", clickd)
     }
 
@@ -191,7 +193,7 @@ public final class ServiceStack {
 
     private func start(
         _ name: String, arguments: [String] = [], environment: [String: String] = [:],
-        passing sockets: [PassedDescriptor] = []
+        launcher: [String] = [], passing sockets: [PassedDescriptor] = []
     ) throws -> ChildProcess {
         try FileSystem.makeDirectories("\(directory)/log", permissions: 0o755)
         var variables = environment
@@ -203,7 +205,7 @@ public final class ServiceStack {
             // The shell's number is the daemon's: each program replaces the one before.
             command = ["sh", "-c", "LISTEN_PID=$$ exec \"$@\"", "sh"] + command
         }
-        command += ["\(binaries)/\(name)", "run", "--config", configuration]
+        command += launcher + ["\(binaries)/\(name)", "run", "--config", configuration]
         return try ChildProcess.start(
             command + arguments, environment: variables,
             output: "\(directory)/log/\(name).log", passing: sockets.map(\.descriptor),

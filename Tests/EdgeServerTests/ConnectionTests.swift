@@ -130,28 +130,6 @@ import Testing
         }
     }
 
-    @Test("Past the limit of connections a client is told and closed, and room comes back")
-    func connectionLimit() throws {
-        var limits = EdgeLimits()
-        limits.connections = 2
-        try EdgeFixture(limits: limits, publishing: false).run { edge in
-            let one = try edge.client()
-            #expect(try one.ask(get("/healthz")).status == 200)
-            do {
-                let two = try edge.client()
-                #expect(try two.ask(get("/healthz")).status == 200)
-                let three = try edge.client()
-                #expect(try three.response().status == 503)
-                #expect(try three.isClosed())
-                #expect(
-                    try two.ask(get("/healthz", headers: "Connection: close\r\n")).status == 200)
-                #expect(try two.isClosed())
-            }
-            let four = try edge.client()
-            #expect(try four.ask(get("/healthz")).status == 200)
-        }
-    }
-
     @Test("A reader that does not read is not buffered for without end")
     func slowReader() throws {
         var limits = EdgeLimits()

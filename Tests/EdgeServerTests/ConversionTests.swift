@@ -55,7 +55,7 @@ private func signed(_ body: String) -> String {
         try client.send(postback("A1") + get("/healthz"))
         // No spooler runs: nothing can become durable.
         while loop.slab.count == 0 { loop.turn(milliseconds: 1000) }
-        while loop.slab[0].pointee.phase == .idle { loop.turn(milliseconds: 1000) }
+        while loop.slab[0].pointee.phase == .fresh { loop.turn(milliseconds: 1000) }
         let phase = loop.slab[0].pointee.phase
         let kept = loop.slab[0].pointee.inputCount
         #expect(phase == .parked)

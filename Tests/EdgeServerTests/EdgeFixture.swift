@@ -118,9 +118,9 @@ final class EdgeFixture {
             merchantsAsOf: Timestamp(microseconds: SystemClock.wallMicroseconds()))
     }
 
-    func client() throws -> RawClient {
+    func client(from source: String? = nil) throws -> RawClient {
         switch Transport.current {
-        case .plain: try RawClient(port: server.ports[0])
+        case .plain: try RawClient(port: server.ports[0], from: source)
         case .tls: try RawClient(port: server.ports[1], context: Certificates.client())
         }
     }
@@ -147,11 +147,12 @@ final class RawClient {
     private let tls: TLSClient?
     private var heard: [UInt8] = []
 
-    init(port: UInt16) throws {
+    init(port: UInt16, from source: String? = nil) throws {
         guard let address = SocketAddress("127.0.0.1:\(port)") else {
             throw FixtureError(description: "no address")
         }
-        socket = try Socket.connect(address, timeoutSeconds: 20)
+        socket = try Socket.connect(
+            address, timeoutSeconds: 20, from: source.flatMap { SocketAddress("\($0):0") })
         tls = nil
     }
 
@@ -172,6 +173,18 @@ final class RawClient {
     func secured() throws -> TLSClient {
         guard let tls else { throw FixtureError(description: "not TLS") }
         return tls
+    }
+
+    /// Offers the server a window of so many bytes, as small a one as the kernel lets it if not told.
+    func shrinkWindow(bytes: Int = 1) { Socket.setReceiveBuffer(socket.rawValue, bytes: bytes) }
+
+    /// Ends the connection with a reset.
+    func resetAtClose() { Socket.resetAtClose(socket.rawValue) }
+
+    /// At most so many bytes, thrown away; how many there were.
+    func skip(_ count: Int) throws -> Int {
+        var chunk = [UInt8](repeating: 0, count: count)
+        return try chunk.withUnsafeMutableBytes { try socket.read(into: $0) }
     }
 
     func send(_ text: String) throws { try send(Array(text.utf8)) }

@@ -1,6 +1,7 @@
 // The parts of a loop that do no I/O: deadlines, connections, buffers, parked answers, clock.
 import LinuxIO
 import Testing
+import Tracking
 
 @testable import EdgeServer
 
@@ -99,20 +100,37 @@ import Testing
     @Test("The budget holds for both sizes together, and given blocks count no more")
     func budget() throws {
         var pool = BlockPool(smallBytes: 100, largeBytes: 300, budgetBytes: 450)
-        guard let large = pool.take(.large), let small = pool.take(.small) else {
+        guard let large = pool.take(.large, of: .answer),
+            let small = pool.take(.small, of: .answer)
+        else {
             throw FixtureError(description: "no blocks")
         }
-        let beyond = pool.take(.small)
+        let beyond = pool.take(.small, of: .answer)
         #expect(beyond == nil)
         pool.give(small, .small)
         let used = pool.usedBytes
         #expect(used == 300)
-        let again = pool.take(.small)
+        let again = pool.take(.small, of: .answer)
         #expect(again == small)
         pool.give(small, .small)
         pool.give(large, .large)
         let rest = pool.usedBytes
         #expect(rest == 0)
+    }
+
+    @Test("Requests leave the last eighth of the budget to answers, to the byte")
+    func reserve() throws {
+        var pool = BlockPool(smallBytes: 100, largeBytes: 300, budgetBytes: 800)
+        var taken: [UnsafeMutableRawPointer] = []
+        while let block = pool.take(.small, of: .request) { taken.append(block) }
+        #expect(taken.count == 7)
+        guard let answer = pool.take(.small, of: .answer) else {
+            throw FixtureError(description: "no block")
+        }
+        taken.append(answer)
+        let beyond = pool.take(.small, of: .answer)
+        #expect(beyond == nil)
+        for block in taken { pool.give(block, .small) }
     }
 }
 
@@ -140,7 +158,7 @@ import Testing
 @Suite struct AddressCountsTests {
     @Test("An address has its limit and not one more; others are not touched by it")
     func limit() {
-        let counts = AddressCounts(limit: 3)
+        let counts = AddressCounts(limit: 3, key: SipHashKey(first: 1, second: 2))
         let one = PeerAddress(high: 1 << 32, low: 0, isIPv6: false)
         let other = PeerAddress(high: 2 << 32, low: 0, isIPv6: false)
         for _ in 0..<3 { #expect(counts.enter(one)) }
@@ -153,7 +171,7 @@ import Testing
 
     @Test("An IPv6 client is its /64")
     func prefix() {
-        let counts = AddressCounts(limit: 1)
+        let counts = AddressCounts(limit: 1, key: SipHashKey(first: 1, second: 2))
         #expect(counts.enter(PeerAddress(high: 5, low: 1, isIPv6: true)))
         #expect(!counts.enter(PeerAddress(high: 5, low: 2, isIPv6: true)))
         #expect(counts.enter(PeerAddress(high: 6, low: 2, isIPv6: true)))

@@ -1,0 +1,73 @@
+// More load than the edge can carry: what it gets done must not fall, and who watches over it must
+// be answered. The edge and its database have the first core, the load has the second.
+internal import LinuxIO
+
+/// The campaign of overload.
+public struct OverloadCampaign {
+    private let seconds: Int
+
+    /// Runs of so many seconds each.
+    public init(seconds: Int) { self.seconds = seconds }
+
+    /// Measures the capacity over kept and over new connections, then offers 0.5, 1, 2 and 5 times of
+    /// it, and prints what came of it.
+    /// - Returns: Whether at least nine tenths of the capacity were answered at 2 and 5 times of it.
+    public func run() throws -> Bool {
+        var isFine = true
+        let settings = [
+            "limits": "{ per_address: 1000000 }", "http": "", "ops": "",
+        ].filter { !$0.value.isEmpty }
+        try CampaignStage.with("overload", settings: settings) { stack in
+            stack.settings["http"] = "{ listen: [\"127.0.0.1:\(stack.port)\"], workers: 1 }"
+            try stack.writeConfiguration()
+            try stack.startClickd()
+            if let clickd = stack.clickd { try CampaignStage.pin(clickd.id, core: 0) }
+            try CampaignStage.pin(CurrentProcess.id, core: 1)
+            for (name, isReconnecting) in [("kept connections", false), ("new connections", true)] {
+                var options = PacedLoadOptions(
+                    server: stack.address, paths: ["/demo"],
+                    connections: isReconnecting ? 64 : 1000,
+                    rate: 2_000_000, seconds: seconds)
+                options.isReconnecting = isReconnecting
+                options.depth = isReconnecting ? 1 : 16
+                options.sources = (2...9).map { SocketAddress(bytes: [127, 0, 0, $0], port: 0) }
+                let capacity = try PacedLoad(options).run().answersPerSecond
+                CampaignStage.say("\(name): capacity \(capacity)/s")
+                if isReconnecting { options.connections = 4000 }
+                options.timeoutMicroseconds = 2_000_000
+                for (times, rate) in [
+                    ("0.5", capacity / 2), ("1", capacity), ("2", 2 * capacity),
+                    ("5", 5 * capacity),
+                ] {
+                    options.rate = max(rate, 1)
+                    let answered = try offer(options, times, stack, name)
+                    if rate > capacity { isFine = isFine && answered * 10 >= capacity * 9 }
+                }
+            }
+        }
+        return isFine
+    }
+
+    private func offer(
+        _ options: PacedLoadOptions, _ times: String, _ stack: ServiceStack, _ name: String
+    ) throws -> Int {
+        let operations = SocketAddress.loopback(port: stack.port + 1100)
+        let visitor = SocketAddress(bytes: [127, 0, 0, 99], port: 0)
+        let watches: [(String, AnswerWatch)] = [
+            (
+                "public /healthz",
+                try AnswerWatch(.init(stack.address, "/healthz", status: 200, from: visitor))
+            ),
+            ("ops /healthz", try AnswerWatch(.init(operations, "/healthz", status: 200))),
+            ("ops /metrics", try AnswerWatch(.init(operations, "/metrics", status: 200))),
+            ("socket /stats", try AnswerWatch(.init(unix: stack.socket, "/stats"))),
+        ]
+        let result = try PacedLoad(options).run()
+        CampaignStage.say(
+            "\(name): \(times) x capacity (\(options.rate)/s offered): \(result.answersPerSecond)/s "
+                + "answered, statuses \(result.statuses), \(result.failures) failed, "
+                + "\(result.unsent) never sent; \(result.latencies.summary)")
+        for (what, watch) in watches { CampaignStage.say("  \(what): \(watch.stop().summary)") }
+        return result.answers(302) * 1_000_000 / max(1, Int(result.elapsedMicroseconds))
+    }
+}
