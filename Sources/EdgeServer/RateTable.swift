@@ -28,7 +28,7 @@ public struct ClientRates: Sendable, BitwiseCopyable {
     /// Requests for slugs that no link has; beyond it 429.
     public var unknownSlugs = ClientRate(perSecond: 50, burst: 500)
     /// Clicks on known links; beyond it they are marked `velocity`, and redirected as ever.
-    public var clicks = ClientRate(perSecond: 100, burst: 1000)
+    public var clicks = ClientRate(perSecond: 1000, burst: 10_000)
 
     /// The rates that every edge has.
     public init() {}

@@ -64,7 +64,7 @@ public struct Benchmark {
         defer { peers.stop() }
         let wantsPeers: Set<BenchmarkPart> = [.redirects, .connections, .latency]
         if !wantsPeers.isDisjoint(with: parts) { try peers.start() }
-        if size.sharesCore { try pin(cluster) }
+        if size.sharesCore { try Benchmark.pin(cluster) }
         try start(stack)
         var lines: [(String, String)] = []
         for part in BenchmarkPart.allCases where parts.contains(part) {
@@ -126,13 +126,15 @@ public struct Benchmark {
     func start(_ stack: ServiceStack) throws {
         try stack.startClickd()
         guard let clickd = stack.clickd else { throw StackError("clickd is not running") }
-        if size.sharesCore { return try pin(clickd.id) }
-        for thread in try CPUTime.loopThreads(of: clickd) { try pin(thread, isProcess: false) }
+        if size.sharesCore { return try Benchmark.pin(clickd.id) }
+        for thread in try CPUTime.loopThreads(of: clickd) {
+            try Benchmark.pin(thread, isProcess: false)
+        }
     }
 
     /// Puts a process, or a thread alone, on the first core; the load has the second, as if it were
     /// another machine.
-    private func pin(_ id: Int32, isProcess: Bool = true) throws {
+    static func pin(_ id: Int32, isProcess: Bool = true) throws {
         let scope = isProcess ? ["-a"] : []
         try ChildProcess.start(
             ["taskset"] + scope + ["-p", "-c", "0", "\(id)"], output: "/dev/null"
