@@ -1,7 +1,7 @@
 # The project's verbs. `make run` and `make test` do everything on a fresh Debian 12 machine.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-bench deps-soak build run test bench lint format tidy soak fuzz clean
+.PHONY: help deps deps-bench deps-soak build run test bench lint format tidy soak campaign fuzz clean
 
 PORT ?= 8080
 VAR ?= var
@@ -30,6 +30,7 @@ help:
 	@echo "make bench  the comparisons of Benchmarks/, in pairs"
 	@echo "make lint   swift format, strict;  make format  rewrites"
 	@echo "make fuzz   the parsers under libFuzzer and AddressSanitizer (FUZZ_RUNS=100000 each)"
+	@echo "make campaign NAME=idle|overload|slow  one campaign of docs/testing.md"
 	@echo "make soak   the long tests;  make clean  removes what was built"
 
 # install(list): installs what dpkg does not know as installed; one clear line where that cannot be.
@@ -87,6 +88,10 @@ test: build
 
 soak: deps-soak build
 	@CLICKD_SOAK=1 CLICKD_BINARIES="$(CURDIR)/.build/release" CLICKD_ROOT="$(CURDIR)" $(SWIFT) test $(TEST_FLAGS)
+
+# NAME: idle, overload or slow (docs/testing.md).
+campaign: deps-soak build
+	@exec .build/release/clickd-workbench $(NAME) $(ARGUMENTS)
 
 bench: deps-bench build
 	@exec .build/release/clickd-workbench bench --directory Benchmarks

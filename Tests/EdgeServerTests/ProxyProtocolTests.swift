@@ -148,9 +148,13 @@ private func binary(_ address: [UInt8]) -> [UInt8] {
             }
             let third = try edge.client()
             try third.send("PROXY TCP4 203.0.113.1 10.0.0.1 5 80\r\n" + get("/healthz"))
-            // Gone or told so, but not served.
-            let status = try? third.response().status
-            #expect(status == nil || status == 503)
+            // The client's oldest connection gives way; other clients' do not.
+            #expect(try third.response().status == 200)
+            #expect(edge.counters.total(.connectionsGivenWay) == 1)
+            #expect(throws: (any Error).self) { _ = try held[0].ask(get("/healthz")) }
+            for other in held.dropFirst() {
+                #expect(try other.ask(get("/healthz")).status == 200)
+            }
             held.removeAll()
         }
     }

@@ -47,7 +47,7 @@ import Testing
         }
     }
 
-    @Test("Past the limit of connections a TLS client is just closed")
+    @Test("Past the limit of connections the idle TLS client gives way")
     func connectionLimit() throws {
         var limits = EdgeLimits()
         limits.connections = 1
@@ -55,8 +55,10 @@ import Testing
             try EdgeFixture(limits: limits, publishing: false).run { edge in
                 let one = try edge.client()
                 #expect(try one.ask(get("/healthz")).status == 200)
-                #expect(throws: (any Error).self) { _ = try edge.client() }
-                #expect(try one.ask(get("/healthz")).status == 200)
+                let two = try edge.client()
+                #expect(try two.ask(get("/healthz")).status == 200)
+                #expect(throws: (any Error).self) { _ = try one.ask(get("/healthz")) }
+                #expect(edge.counters.total(.connectionsGivenWay) == 1)
             }
         }
     }
