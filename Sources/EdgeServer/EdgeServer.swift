@@ -150,7 +150,10 @@ public final class EdgeServer: Sendable {
                 // Not joined: the drain waits for the loops' own word.
                 _ = try Thread.start(name: "loop-\(worker)") { self.run(worker) }
             }
-            try Thread.start(name: "watchdog") { self.watchLoops() }.detach()
+            // Not holding the server: it may go when its loops have ended.
+            try Thread.start(name: "watchdog") { [shared, options] in
+                shared.watchLoops(options.onSilence)
+            }.detach()
         } catch {
             throw .noResources(error)
         }
@@ -249,6 +252,4 @@ public final class EdgeServer: Sendable {
         }
         listening.withLock { $0 = nil }
     }
-
-    func onSilence(_ loop: SilentLoop) { options.onSilence(loop) }
 }

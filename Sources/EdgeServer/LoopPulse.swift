@@ -42,9 +42,14 @@ extension EdgeServer {
     /// Loops that have been at one turn for a second or more.
     ///
     /// New connections are the other loops'; the open ones of a silent loop are stuck until it moves.
-    public var silentLoops: [SilentLoop] {
+    public var silentLoops: [SilentLoop] { shared.silentLoops }
+}
+
+extension LoopShared {
+    /// Loops that have been at one turn for a second or more.
+    var silentLoops: [SilentLoop] {
         let now = SystemClock.monotonicNanoseconds() / 1000
-        return shared.pulses.enumerated().compactMap { loop, pulse in
+        return pulses.enumerated().compactMap { loop, pulse in
             let silence = pulse.silence(at: now)
             guard silence >= Limits.silenceMicroseconds else { return nil }
             return SilentLoop(loop: loop, microseconds: silence)
@@ -53,13 +58,13 @@ extension EdgeServer {
 
     /// Looks at the loops until they have ended; tells of each loop that falls silent, and has the
     /// others look at the listeners, for it may have been woken for a connection that it never took.
-    func watchLoops() {
+    func watchLoops(_ onSilence: @Sendable (SilentLoop) -> Void) {
         var silent: Set<Int> = []
-        while shared.endedLoops < shared.loopCount {
+        while endedLoops < loopCount {
             Thread.sleep(microseconds: Limits.watchMicroseconds)
             let found = silentLoops
             for loop in found where !silent.contains(loop.loop) { onSilence(loop) }
-            if !found.isEmpty { shared.wakeAll() }
+            if !found.isEmpty { wakeAll() }
             silent = Set(found.map(\.loop))
         }
     }

@@ -1,6 +1,7 @@
 // An open connection on its way from a process to its successor: the descriptor, and what of its
 // conversation lies in this process.
 internal import LinuxIO
+internal import TLS
 internal import Telemetry
 
 /// What goes with a connection's descriptor: version 1.

@@ -117,7 +117,8 @@ import Testing
             inherited: InheritedSockets(.predecessor, inheritance.sockets),
             adopted: inheritance.connections)
         try new.run { (new) throws in
-            #expect(try idle.ask(get("/shoes")).status == 302)
+            let redirect = try idle.ask(get("/shoes"))
+            #expect(redirect.status == 302, "\(redirect)")
             #expect(try silent.ask(get("/healthz")).status == 200)
             try head.send("st: a\r\n\r\n")
             #expect(try head.response().status == 200)

@@ -1,5 +1,6 @@
 // The tests of plain connections and conversions again, over TLS: what lies inside must not differ.
 import LinuxIO
+import Telemetry
 import Testing
 
 @testable import EdgeServer

@@ -79,8 +79,16 @@ struct EdgeOperationsTests {
 
     @Test("Every metric is documented, and every documented metric of clickd is there")
     func metrics() throws {
-        let (status, text) = get(handler(), "/metrics")
+        let filling = handler { sources in
+            sources.spool = {
+                var spool = SpoolFacts()
+                spool.secondsUntilFull = 4000
+                return spool
+            }
+        }
+        let (status, text) = get(filling, "/metrics")
         #expect(status == 200)
+        #expect(text.contains("clickd_spool_until_full_seconds 4000\n"))
         let names = Set(
             text.split(separator: "\n").filter { $0.hasPrefix("# TYPE ") }
                 .compactMap { $0.split(separator: " ").dropFirst(2).first.map { String($0) } })

@@ -29,7 +29,8 @@ struct FlusherSchemaTests {
             "ALTER TABLE aside RENAME TO quarantine"
         ),
         (
-            "ALTER TABLE clicks_logs ADD shop text NOT NULL",
+            "ALTER TABLE clicks_logs ADD shop text NOT NULL DEFAULT ''; "
+                + "ALTER TABLE clicks_logs ALTER shop DROP DEFAULT",
             "column clicks_logs.shop must be given, and this release does not know it",
             "ALTER TABLE clicks_logs DROP shop"
         ),
