@@ -163,7 +163,6 @@ public final class EdgeServer: Sendable {
         do throws(Errno) {
             var loop = try makeLoop(worker)
             try loop.begin()
-            loop.adoptConnections()
             loop.run()
         } catch {
             // Without its epoll the loop cannot serve; the other loops watch the same listeners.

@@ -84,6 +84,8 @@ struct EventLoop: ~Copyable {
     /// The spool has claimed its node: identities may be minted.
     var isAdmitted = false
     var drain = DrainState()
+    /// The predecessor's connections are this loop's.
+    var hasAdopted = false
     /// Between the sockets and OpenSSL.
     let wire: TLSWire
     /// Certificates for new TLS connections; nil without any.
@@ -157,6 +159,7 @@ struct EventLoop: ~Copyable {
 
     /// Serves until a drain has ended.
     mutating func run() {
+        turn(milliseconds: 0)  // The predecessor's connections have waited long enough.
         while !drain.isOver {
             turn(milliseconds: patience)
         }
@@ -180,6 +183,7 @@ struct EventLoop: ~Copyable {
         tick()
         // Once a turn, not for each request: the store that pins them is a fence.
         tables = tableReader.enter()
+        if !hasAdopted { adoptConnections() }
         for position in 0..<count {
             let data = events.data(position)
             if data >> 32 == 0 {

@@ -162,8 +162,9 @@ extension EventLoop {
 
     /// Takes over the connections that the predecessor left to this loop.
     ///
-    /// Once, before the first turn.
+    /// In the first turn: they may bring a request with them.
     mutating func adoptConnections() {
+        hasAdopted = true
         for inherited in shared.takeAdopted(by: settings.number) {
             inherited.message.withUnsafeBytes { bytes in
                 guard let passed = PassedConnection(bytes) else {
