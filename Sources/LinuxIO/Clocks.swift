@@ -127,7 +127,9 @@ public enum CurrentProcess {
         _ = getrlimit(resource, &limit)
         return Int(clamping: limit.rlim_cur)
     }
-    /// Sets the soft descriptor limit, within the hard one; returns what it was. For tests.
+    /// Sets the soft descriptor limit, within the hard one; returns what it was.
+    ///
+    /// For tests.
     @discardableResult public static func setDescriptorLimit(_ count: Int) -> Int {
         var limit = rlimit()
         let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
