@@ -285,9 +285,22 @@ extension SocketAddress {
         SocketAddress(bytes: [127, 0, 0, 1], port: port)
     }
 
-    /// A port of the loopback that is free right now.
+    /// A port of the loopback that is free right now, its operations ports (+1100, +1101) too.
+    ///
+    /// Below the range from which the kernel serves clients, so that no connection takes it meanwhile.
     public static func freePort() throws(Errno) -> UInt16 {
-        let socket = try Socket.listen(.loopback(port: 0), reusePort: false)
-        return try Socket.localPort(socket.rawValue)
+        var failure = Errno.current
+        for _ in 0..<1000 {
+            let port = UInt16.random(in: 10_000..<30_000)
+            do throws(Errno) {
+                for offset: UInt16 in [0, 1100, 1101] {
+                    _ = try Socket.listen(.loopback(port: port + offset), reusePort: false)
+                }
+                return port
+            } catch {
+                failure = error
+            }
+        }
+        throw failure
     }
 }

@@ -31,21 +31,14 @@ enum Stacks {
         let database = "e2e_\(id)"
         try cluster.script("CREATE DATABASE \(database)")
         let stack = ServiceStack(
-            directory: directory, port: try freePort(), cluster: cluster, database: database)
+            directory: directory, port: try SocketAddress.freePort(), cluster: cluster,
+            database: database)
         stack.settings = settings
         stack.settings["log"] = "{ level: warning, format: text }"
         try stack.prepare()
         _ = try stack.psql(SampleData.sql(), ["-q"])
         defer { stack.stop(removingRings: true) }
         try body(stack)
-    }
-
-    /// A free port whose operations ports (+1100, +1101) exist.
-    private static func freePort() throws -> UInt16 {
-        while true {
-            let port = try SocketAddress.freePort()
-            if port < 64_000 { return port }
-        }
     }
 }
 

@@ -18,11 +18,12 @@ import Workbench
                                     IS NOT NULL),
                    count(*) FILTER (WHERE to_regclass('sales_' || to_char(day, 'YYYYMM'))
                                     IS NOT NULL)
-            FROM generate_series((now() AT TIME ZONE 'UTC')::date - 1,
-                                 (now() AT TIME ZONE 'UTC')::date + 7, '1 day') AS day
+            FROM generate_series((now() AT TIME ZONE 'UTC')::date,
+                                 (now() AT TIME ZONE 'UTC')::date + 6, '1 day') AS day
             """)
-        #expect(result.int64(0, 0) == 9)
-        #expect(result.int64(0, 1) == 9)
+        // Days that are there too when midnight has passed since the schema was made.
+        #expect(result.int64(0, 0) == 7)
+        #expect(result.int64(0, 1) == 7)
     }
 
     @Test("Both ends are included, what is there stays, and a month's end is no trap")
