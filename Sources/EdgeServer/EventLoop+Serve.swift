@@ -176,6 +176,8 @@ extension EventLoop {
             if answer.isDropped {
                 counters.add(.clicksDropped, 1)
                 appender.noteDrop(at: clock.wall)
+                // Its token leaves all the same.
+                appender.noteLatestIdentity(milliseconds: engine.latestMilliseconds)
             }
         }
         if answer.isUnknown, isLimited, let wait = overRate(unknownRates, peer) {
