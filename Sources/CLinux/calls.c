@@ -8,13 +8,31 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
 
 extern char **environ;
 
 int clinux_accept(int fd, struct sockaddr *address, socklen_t *length) {
-    return accept4(fd, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return (int)syscall(SYS_accept4, fd, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+ssize_t clinux_receive(int fd, void *bytes, size_t length) {
+    return syscall(SYS_recvfrom, fd, bytes, length, 0, NULL, NULL);
+}
+
+ssize_t clinux_send(int fd, const void *bytes, size_t length, int more) {
+    return syscall(
+        SYS_sendto, fd, bytes, length, more ? MSG_NOSIGNAL | MSG_MORE : MSG_NOSIGNAL, NULL, 0);
+}
+
+int clinux_close(int fd) { return (int)syscall(SYS_close, fd); }
+
+int clinux_epoll_wait_milliseconds(
+    int epoll, struct epoll_event *events, int capacity, int milliseconds) {
+    // epoll_wait itself is missing on newer architectures; without a mask this is the same.
+    return (int)syscall(SYS_epoll_pwait, epoll, events, capacity, milliseconds, NULL, 0);
 }
 
 int clinux_epoll_ctl(int epoll, int op, int fd, uint32_t events, uint64_t data) {

@@ -33,7 +33,7 @@ public struct EventDescriptor: ~Copyable, Sendable {
     }
 }
 
-/// An epoll instance (level-triggered).
+/// An epoll instance, level-triggered but for what is watched with ``Events/edge``.
 public struct Epoll: ~Copyable, Sendable {
     private let descriptor: FileDescriptor
 
@@ -53,6 +53,8 @@ public struct Epoll: ~Copyable, Sendable {
         public static var hangUp: Events { Events(rawValue: 0x010) }
         /// The peer will send no more (`EPOLLRDHUP`).
         public static var readHangUp: Events { Events(rawValue: 0x2000) }
+        /// Once for what has come, not again while it lies there (`EPOLLET`).
+        public static var edge: Events { Events(rawValue: 1 << 31) }
         /// One waiter is woken, not all (`EPOLLEXCLUSIVE`).
         public static var exclusive: Events { Events(rawValue: 1 << 28) }
     }
@@ -103,7 +105,7 @@ public struct Epoll: ~Copyable, Sendable {
 
     /// Waits for events, -1 for ever, and gives how many came; an interruption counts as none.
     @inline(__always) public func wait(_ list: borrowing EventList, milliseconds: Int32) -> Int {
-        let count = epoll_wait(
+        let count = clinux_epoll_wait_milliseconds(
             descriptor.rawValue, list.storage, Int32(list.capacity), milliseconds)
         return count < 0 ? 0 : Int(count)
     }

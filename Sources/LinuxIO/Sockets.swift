@@ -253,7 +253,7 @@ public enum Socket {
         -> Int
     {
         while true {
-            let count = recv(fd, bytes.baseAddress, bytes.count, 0)
+            let count = clinux_receive(fd, bytes.baseAddress, bytes.count)
             if count >= 0 { return count }
             if errno != EINTR { return -Int(errno) }
         }
@@ -269,16 +269,22 @@ public enum Socket {
     }
 
     /// send(2) without SIGPIPE: bytes taken, or a negative error number.
-    @inline(__always) public static func send(_ fd: CInt, _ bytes: UnsafeRawBufferPointer) -> Int {
+    ///
+    /// - Parameter beforeEnd: Close or shutdown follows at once: the kernel keeps the bytes until
+    ///   then, so that they and the end of the stream leave in one segment (`MSG_MORE`).
+    @inline(__always)
+    public static func send(
+        _ fd: CInt, _ bytes: UnsafeRawBufferPointer, beforeEnd: Bool = false
+    ) -> Int {
         while true {
-            let count = Glibc.send(fd, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
+            let count = clinux_send(fd, bytes.baseAddress, bytes.count, beforeEnd ? 1 : 0)
             if count >= 0 { return count }
             if errno != EINTR { return -Int(errno) }
         }
     }
 
     /// Closes a raw descriptor.
-    @inline(__always) public static func close(_ fd: CInt) { _ = Glibc.close(fd) }
+    @inline(__always) public static func close(_ fd: CInt) { _ = clinux_close(fd) }
     /// Ends the writing half.
     public static func shutdownWriting(_ fd: CInt) { _ = shutdown(fd, Int32(SHUT_WR)) }
     /// Sends small segments at once (TCP_NODELAY).

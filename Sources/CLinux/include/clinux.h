@@ -29,8 +29,21 @@ uint32_t clinux_crc32c(uint32_t crc, const void *bytes, size_t length);
 /// The same by table: what machines without SSE4.2 run, and what the tests compare with.
 uint32_t clinux_crc32c_table(uint32_t crc, const void *bytes, size_t length);
 
+// The calls of the click path go to the kernel by syscall(2). The C library's functions of the same names
+// are cancellation points, which in a process with threads costs each call two atomic exchanges; no
+// thread here is ever cancelled. All of them give -1 and errno.
+
 /// `accept4` with close-on-exec and non-blocking.
 int clinux_accept(int fd, struct sockaddr *address, socklen_t *length);
+/// `recv` without flags.
+ssize_t clinux_receive(int fd, void *bytes, size_t length);
+/// `send` without SIGPIPE; `more` says that the end of the stream follows at once (MSG_MORE).
+ssize_t clinux_send(int fd, const void *bytes, size_t length, int more);
+/// `close`.
+int clinux_close(int fd);
+/// `epoll_wait`.
+int clinux_epoll_wait_milliseconds(int epoll, struct epoll_event *events, int capacity, int milliseconds);
+
 /// `epoll_ctl` with the 64-bit user data that Swift cannot set through the union.
 int clinux_epoll_ctl(int epoll, int op, int fd, uint32_t events, uint64_t data);
 static inline uint64_t clinux_epoll_data(const struct epoll_event *event) { return event->data.u64; }
@@ -64,6 +77,11 @@ ssize_t clinux_send_descriptor(int fd, const void *bytes, size_t length, int des
 ssize_t clinux_receive_descriptor(int fd, void *bytes, size_t length, int *descriptor);
 /// Who made the connection at the other end of a Unix socket (SO_PEERCRED).
 int clinux_peer_credentials(int fd, uid_t *user, pid_t *process);
+/// Asks the processor to fetch lines that are about to be written; a hint that touches nothing.
+static inline void clinux_prefetch_write(const void *start, size_t bytes) {
+    for (size_t offset = 0; offset < bytes; offset += 64)
+        __builtin_prefetch((const char *)start + offset, 1, 3);
+}
 /// The process's environment, terminated by NULL.
 char **clinux_environment(void);
 
