@@ -124,6 +124,9 @@ public struct RingAppender: ~Copyable {
         if headOffset >= bodyBytes { headOffset &-= bodyBytes }
         headSequenceCell.store(sequence)
         headSlotCell.publish(headSlot)
+        // The next record's lines: the spooler's core has read them since they were last written here,
+        // so that the first store to each would wait for it.
+        clinux_prefetch_write(body + headOffset, RingLogLimits.prefetchBytes)
         return Appended(sequence: sequence)
     }
 

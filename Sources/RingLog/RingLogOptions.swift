@@ -38,6 +38,8 @@ public enum RingLogLimits {
     public static let readySegments = 3
     /// Bytes that a tailer reads at a time.
     public static let tailerChunkBytes = 1 << 20
+    /// Bytes behind a record that are fetched for the next one: most clicks' size.
+    static let prefetchBytes = 320
     /// Files of a directory that are looked at.
     public static let maximumFiles = 65_536
     /// How many moments are remembered to tell the age of the oldest unflushed record.
