@@ -67,11 +67,11 @@ final class FuzzClick {
         return bytes.withUnsafeBytes { request in
             var head = RequestHead()
             guard RequestParser.parse(request, limit: 16_384, into: &head) == .complete,
-                case .redirect = Router.route(head, request)
+                case .redirect = Router.route(&head, request)
             else { return nil }
             let answer = tables.withView { view in
                 engine.answer(
-                    head, request,
+                    &head, request,
                     client: ClientAddress(high: 0x0102_0304 << 32, low: 0, isIPv6: false),
                     place: ClickPlace(), clock: clock, tables: view, record: record,
                     response: response)

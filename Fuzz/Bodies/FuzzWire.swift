@@ -84,7 +84,8 @@ enum FuzzWire {
         for byte in path where byte <= 0x20 || byte >= 0x7F || byte == 0x23 || byte == 0x3F {
             return "a path with \(byte)"
         }
-        if case .redirect(let slug) = Router.route(head, bytes), slug.isPresent {
+        var head = head
+        if case .redirect(let slug) = Router.route(&head, bytes), slug.isPresent {
             guard Int(slug.offset) + Int(slug.count) <= head.headBytes else { return "a far slug" }
         }
         let host = head.host.slice(of: bytes)

@@ -50,6 +50,8 @@ struct Connection: BitwiseCopyable {
     var isDeferred = false
     /// Whether epoll knows the descriptor.
     var isWatched = false
+    /// The socket may hold bytes, or the client's end, that no event will tell of again.
+    var isUnread = false
     var inputClass = BlockClass.small
     var outputClass = BlockClass.small
     /// What epoll watches for.

@@ -111,15 +111,36 @@ extension EventLoop {
         if connection.pointee.isWatched && connection.pointee.interest == interest { return }
         counters.add(.callsOther)
         do throws(Errno) {
+            // Of what can be read epoll tells once, so that it need not look at the connection again
+            // at the next wait; ``watchUnread(_:)`` is for what a read has left.
+            let events = interest == .readable ? Epoll.Events.incoming : interest
             if connection.pointee.isWatched {
-                try epoll.modify(connection.pointee.descriptor, interest, data: slab.data(index))
+                try epoll.modify(connection.pointee.descriptor, events, data: slab.data(index))
             } else {
-                try epoll.add(connection.pointee.descriptor, interest, data: slab.data(index))
+                try epoll.add(connection.pointee.descriptor, events, data: slab.data(index))
                 connection.pointee.isWatched = true
             }
             connection.pointee.interest = interest
         } catch {
             close(index)  // The kernel has no memory for it: better gone than deaf.
+        }
+    }
+
+    /// Has epoll look again at a connection whose last read may have left something.
+    ///
+    /// One that is watched for something else will be looked at when it is watched for reading again.
+    mutating func watchUnread(_ index: Int) {
+        let connection = slab[index]
+        connection.pointee.isUnread = false
+        guard connection.pointee.phase != .free, connection.pointee.isWatched,
+            connection.pointee.interest == .readable
+        else { return }
+        counters.add(.callsOther)
+        do throws(Errno) {
+            try epoll.modify(
+                connection.pointee.descriptor, .incoming, data: slab.data(index))
+        } catch {
+            close(index)
         }
     }
 

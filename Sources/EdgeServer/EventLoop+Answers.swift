@@ -21,7 +21,7 @@ extension EventLoop {
         var options = ResponseOptions(
             cacheControl: "no-store", allow: status == 405 ? AllowedMethods.any.header : "",
             retryAfterSeconds: status == 503 ? 1 : retryAfter)
-        options.isOldRequest = !closing && head.minorVersion == 0
+        options.isOldRequest = !closing && head.pointee.minorVersion == 0
         return FixedResponse.write(
             status: status, options: options, closing: closing, clock: clock,
             to: sendRoom(at: offset))
@@ -59,21 +59,23 @@ extension EventLoop {
             options.allow = allow.header
         case .wellKnown, .notFound, .redirect, .pixel, .postback, .conversions: break
         }
-        options.isOldRequest = head.minorVersion == 0
+        options.isOldRequest = head.pointee.minorVersion == 0
         return FixedResponse.write(
-            status: status, text: text, options: options, closing: !head.keepAlive,
-            omittingBody: head.method == .head, clock: clock, to: sendRoom(at: pendingOutput))
+            status: status, text: text, options: options, closing: !head.pointee.keepAlive,
+            omittingBody: head.pointee.method == .head, clock: clock,
+            to: sendRoom(at: pendingOutput))
     }
 
     private func writeSnippet() -> Int {
         var options = ResponseOptions(
             contentType: "text/javascript; charset=utf-8", cacheControl: "public, max-age=3600",
             extraLines: "X-Content-Type-Options: nosniff\r\n")
-        options.isOldRequest = head.minorVersion == 0
+        options.isOldRequest = head.pointee.minorVersion == 0
         return MerchantSnippet.script.withUnsafeBytes { script in
             FixedResponse.write(
-                status: 200, body: script, options: options, closing: !head.keepAlive,
-                omittingBody: head.method == .head, clock: clock, to: sendRoom(at: pendingOutput))
+                status: 200, body: script, options: options, closing: !head.pointee.keepAlive,
+                omittingBody: head.pointee.method == .head, clock: clock,
+                to: sendRoom(at: pendingOutput))
         }
     }
 
@@ -86,7 +88,7 @@ extension EventLoop {
         let isPixel = route == .pixel
         counters.add(isPixel ? .requestsPixel : .requestsConversion, 1)
         // Of the three only the pixel has HEAD (see Router), and to ask about it claims nothing.
-        if head.method == .head { return answerUnrecorded(isPixel) }
+        if head.pointee.method == .head { return answerUnrecorded(isPixel) }
         let endpoint: ConversionEndpoint =
             isPixel ? .pixel : route == .postback ? .postback : .conversions
         // The true wall clock, not the carried one: proofs are judged by the world's time.
@@ -96,13 +98,13 @@ extension EventLoop {
             return answerUnrecorded(isPixel)
         }
         var request = ConversionRequest(
-            endpoint: endpoint, isPost: head.method == .post, receivedAt: receivedAt)
-        request.query = head.query.slice(of: bytes)
+            endpoint: endpoint, isPost: head.pointee.method == .post, receivedAt: receivedAt)
+        request.query = head.pointee.query.slice(of: bytes)
         request.body = body
-        request.contentType = header(head.contentType, bytes)
-        request.webhookID = header(head.webhookID, bytes)
-        request.webhookTimestamp = header(head.webhookTimestamp, bytes)
-        request.webhookSignature = header(head.webhookSignature, bytes)
+        request.contentType = header(head.pointee.contentType, bytes)
+        request.webhookID = header(head.pointee.webhookID, bytes)
+        request.webhookTimestamp = header(head.pointee.webhookTimestamp, bytes)
+        request.webhookSignature = header(head.pointee.webhookSignature, bytes)
         let age = tables.merchantsAsOf.map {
             max(0, receivedAt.microseconds &- $0.microseconds)  // Two clock readings.
         }
@@ -151,7 +153,7 @@ extension EventLoop {
         let written =
             isPixel
             ? write(ConversionResponses.pixel, status: 200, isGIF: true, retryAfter: 0)
-            : writeStatus(503, closing: !head.keepAlive, at: 0)
+            : writeStatus(503, closing: !head.pointee.keepAlive, at: 0)
         return HeldAnswer(bytes: written, sequence: 0)
     }
 
@@ -161,13 +163,13 @@ extension EventLoop {
         var options = ResponseOptions(
             contentType: isGIF ? "image/gif" : "application/json", cacheControl: "no-store",
             retryAfterSeconds: retryAfter)
-        options.isOldRequest = head.minorVersion == 0
+        options.isOldRequest = head.pointee.minorVersion == 0
         let written = body.withUnsafeBytes { content in
             FixedResponse.write(
-                status: status, body: content, options: options, closing: !head.keepAlive,
-                omittingBody: head.method == .head, clock: clock, to: sendRoom(at: 0))
+                status: status, body: content, options: options, closing: !head.pointee.keepAlive,
+                omittingBody: head.pointee.method == .head, clock: clock, to: sendRoom(at: 0))
         }
-        return written > 0 ? written : writeStatus(503, closing: !head.keepAlive, at: 0)
+        return written > 0 ? written : writeStatus(503, closing: !head.pointee.keepAlive, at: 0)
     }
 
     private func header(

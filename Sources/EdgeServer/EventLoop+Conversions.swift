@@ -13,20 +13,20 @@ extension EventLoop {
     ) -> ServeStep {
         // Earlier answers go first: this one may have to wait for the disk.
         if !flush(index) { return keepUntilSent(index, rest) }
-        let takesBody = head.method == .post
-        if head.hasBody, !takesBody { head.keepAlive = false }
-        if takesBody, head.contentLength > limits.bodyBytes { return refuse(index, 413) }
+        let takesBody = head.pointee.method == .post
+        if head.pointee.hasBody, !takesBody { head.pointee.keepAlive = false }
+        if takesBody, head.pointee.contentLength > limits.bodyBytes { return refuse(index, 413) }
         if let answered = limit(index, route, UnsafeRawBufferPointer(rest)) { return answered }
-        let length = takesBody ? max(head.contentLength, 0) : 0
-        if takesBody, head.isChunked || rest.count - head.headBytes < length {
+        let length = takesBody ? max(head.pointee.contentLength, 0) : 0
+        if takesBody, head.pointee.isChunked || rest.count - head.pointee.headBytes < length {
             return collect(index, rest)
         }
         let bytes = UnsafeRawBufferPointer(rest)
-        let end = head.headBytes + length
-        let body = UnsafeRawBufferPointer(rebasing: bytes[head.headBytes..<end])
-        let ignoresBody = head.hasBody && !takesBody
+        let end = head.pointee.headBytes + length
+        let body = UnsafeRawBufferPointer(rebasing: bytes[head.pointee.headBytes..<end])
+        let ignoresBody = head.pointee.hasBody && !takesBody
         let held = decide(route, bytes, body)
-        if !head.keepAlive { slab[index].pointee.closesAfterOutput = true }
+        if !head.pointee.keepAlive { slab[index].pointee.closesAfterOutput = true }
         if releaseNow(held) { return ignoresBody ? .last : .consumed(end) }
         let leftover = UnsafeMutableRawBufferPointer(rebasing: rest[end...])
         slab[index].pointee.lingers = ignoresBody || !leftover.isEmpty
@@ -42,20 +42,20 @@ extension EventLoop {
         _ index: Int, _ route: Route, _ bytes: UnsafeRawBufferPointer
     ) -> ServeStep? {
         // One that waits for its body was counted when its head came.
-        guard head.method != .head, !slab[index].pointee.hasContinued else { return nil }
+        guard head.pointee.method != .head, !slab[index].pointee.hasContinued else { return nil }
         let peer = client(index, bytes)
-        guard settings.proxies.isLimited(peer, head),
+        guard settings.proxies.isLimited(peer, head.pointee),
             let retryAfter = overRate(conversionRates, peer)
         else { return nil }
-        if head.hasBody { head.keepAlive = false }
+        if head.pointee.hasBody { head.pointee.keepAlive = false }
         if route == .pixel {
             counters.add(.requestsLimited, 1)
             _ = releaseNow(answerUnrecorded(true))
         } else {
             pendingOutput += writeLimited(retryAfter)
         }
-        if !head.keepAlive { slab[index].pointee.closesAfterOutput = true }
-        return head.hasBody ? .last : .consumed(head.headBytes)
+        if !head.pointee.keepAlive { slab[index].pointee.closesAfterOutput = true }
+        return head.pointee.hasBody ? .last : .consumed(head.pointee.headBytes)
     }
 
     /// Begins to collect a body.
@@ -63,16 +63,16 @@ extension EventLoop {
         _ index: Int, _ rest: UnsafeMutableRawBufferPointer
     ) -> ServeStep {
         let connection = slab[index]
-        let received = rest.count - head.headBytes
+        let received = rest.count - head.pointee.headBytes
         guard keep(index, rest, atLeast: .large) else { return refuse(index, 503) }
         connection.pointee.phase = .body
-        connection.pointee.headBytes = UInt32(truncatingIfNeeded: head.headBytes)
+        connection.pointee.headBytes = UInt32(truncatingIfNeeded: head.pointee.headBytes)
         connection.pointee.bodyTotal =
-            head.isChunked ? -1 : Int32(truncatingIfNeeded: head.contentLength)
+            head.pointee.isChunked ? -1 : Int32(truncatingIfNeeded: head.pointee.contentLength)
         connection.pointee.chunks = ChunkedDecoder()
         connection.pointee.deadline = now + limits.headerTimeoutMicroseconds
         if received == 0 {
-            if head.expectsContinue, !connection.pointee.hasContinued {
+            if head.pointee.expectsContinue, !connection.pointee.hasContinued {
                 // Once: where the client does not take it now, this request comes here again.
                 connection.pointee.hasContinued = true
                 pendingOutput += writeContinue(at: pendingOutput)
@@ -80,7 +80,7 @@ extension EventLoop {
             finish(index, lingers: false)
             return .waiting
         }
-        connection.pointee.inputCount = UInt32(truncatingIfNeeded: head.headBytes)
+        connection.pointee.inputCount = UInt32(truncatingIfNeeded: head.pointee.headBytes)
         continueBody(index, received: received)
         return .waiting
     }
@@ -125,14 +125,16 @@ extension EventLoop {
         connection.pointee.hasContinued = false
         let bytes = UnsafeRawBufferPointer(start: input, count: headBytes)
         // Other requests have used the loop's head since; the same bytes parse the same way again.
-        guard RequestParser.parse(bytes, limit: limits.headerBytes, into: &head) == .complete else {
+        guard
+            RequestParser.parse(bytes, limit: limits.headerBytes, into: &head.pointee) == .complete
+        else {
             return refuseNow(index, 400)
         }
-        if drain.isDraining { head.keepAlive = false }
+        if drain.isDraining { head.pointee.keepAlive = false }
         let route = Router.route(head, bytes)
         let body = UnsafeRawBufferPointer(start: input + headBytes, count: bodyCount)
         let held = decide(route, bytes, body)
-        if !head.keepAlive { connection.pointee.closesAfterOutput = true }
+        if !head.pointee.keepAlive { connection.pointee.closesAfterOutput = true }
         let leftover = UnsafeMutableRawBufferPointer(
             start: input + surplus.lowerBound, count: surplus.count)
         guard releaseNow(held) else {

@@ -8,8 +8,10 @@ extension EventLoop {
     mutating func flush(_ index: Int) -> Bool {
         if slab[index].pointee.isTLS { return flushSealed(index) }
         guard pendingOutput > 0 else { return true }
+        let connection = slab[index]
         let bytes = UnsafeRawBufferPointer(rebasing: sendSlab[..<pendingOutput])
-        let sent = Socket.send(slab[index].pointee.descriptor, bytes)
+        let sent = Socket.send(
+            connection.pointee.descriptor, bytes, beforeEnd: connection.pointee.closesAfterOutput)
         counters.add(.callsSend)
         if sent == pendingOutput {
             pendingOutput = 0
@@ -117,6 +119,7 @@ extension EventLoop {
         let connection = slab[index]
         let count = Socket.receive(connection.pointee.descriptor, receiveSlab)
         counters.add(.callsReceive)
+        if count == receiveSlab.count { connection.pointee.isUnread = true }
         if count == -Socket.wouldBlock { return }
         guard count > 0 else { return close(index) }
         counters.add(.bytesReceived, count)

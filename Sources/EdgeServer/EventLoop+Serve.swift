@@ -25,8 +25,10 @@ extension EventLoop {
             return
         }
         if connection.pointee.isTLS { return receiveSealed(index) }
-        let count = Socket.receive(connection.pointee.descriptor, receiveRoom(index))
+        let room = receiveRoom(index)
+        let count = Socket.receive(connection.pointee.descriptor, room)
         counters.add(.callsReceive)
+        if count == room.count { connection.pointee.isUnread = true }
         if count <= 0 {
             if count == -Socket.wouldBlock { return watch(index, .readable) }
             return close(index)
@@ -114,7 +116,7 @@ extension EventLoop {
         if sendSlab.count - pendingOutput < Limits.responseBytes, !flush(index) {
             return keepUntilSent(index, rest)
         }
-        if drain.isDraining { head.keepAlive = false }
+        if drain.isDraining { head.pointee.keepAlive = false }
         let route = Router.route(head, bytes)
         switch route {
         case .redirect: return redirect(index, bytes)
@@ -130,10 +132,10 @@ extension EventLoop {
     ) -> RequestParse {
         let bytes = UnsafeRawBufferPointer(rest)
         guard let progress = headProgress(index, rest) else {
-            return RequestParser.parse(bytes, limit: limits.headerBytes, into: &head)
+            return RequestParser.parse(bytes, limit: limits.headerBytes, into: &head.pointee)
         }
         return RequestParser.parse(
-            bytes, limit: limits.headerBytes, into: &head, resuming: &progress.pointee)
+            bytes, limit: limits.headerBytes, into: &head.pointee, resuming: &progress.pointee)
     }
 
     /// A click: decided by the engine, recorded in the ring, answered; in this order.
@@ -142,22 +144,23 @@ extension EventLoop {
         _ index: Int, _ bytes: UnsafeRawBufferPointer
     ) -> ServeStep {
         // A body on a redirect is not read: the answer is the connection's last.
-        let hasBody = head.hasBody
-        if hasBody { head.keepAlive = false }
+        let hasBody = head.pointee.hasBody
+        if hasBody { head.pointee.keepAlive = false }
         if !isAdmitted { isAdmitted = shared.isAdmitted }
         // Before the node is claimed no identity may be minted: as if nothing were loaded.
         let record =
             isAdmitted ? appender.reserve(bytes: ClickRecord.maximumBytes, priority: .click) : nil
         let tables = isAdmitted ? tables : nil
         let peer = client(index, bytes)
-        let isLimited = settings.proxies.isLimited(peer, head)
+        let isLimited = settings.proxies.isLimited(peer, head.pointee)
         let probe = clickRates.probe(peer, at: now)
         let isRapid = isLimited && probe.waitMicroseconds > 0
         let place = geo?.place(of: peer) ?? ClickPlace()
         let answer = engine.answer(
             head, bytes,
             client: ClientAddress(high: peer.high, low: peer.low, isIPv6: peer.isIPv6),
-            place: place, clock: clock, tables: tables, closing: !head.keepAlive, isRapid: isRapid,
+            place: place, clock: clock, tables: tables, closing: !head.pointee.keepAlive,
+            isRapid: isRapid,
             record: record, response: sendRoom(at: pendingOutput))
         if answer.recordBytes > 0 {
             // In the ring before the first byte of the answer leaves (contract, 7.1).
@@ -187,14 +190,15 @@ extension EventLoop {
             if answer.recordBytes == 0 { release(unrecorded: answer) }
         }
         if answer.closes { slab[index].pointee.closesAfterOutput = true }
-        return hasBody ? .last : .consumed(head.headBytes)
+        return hasBody ? .last : .consumed(head.pointee.headBytes)
     }
 
     /// The client behind a connection's request, as far as trusted proxies tell.
     @inline(__always)
     func client(_ index: Int, _ bytes: UnsafeRawBufferPointer) -> PeerAddress {
         let peer = slab[index].pointee.peer
-        return settings.proxies.isEmpty ? peer : settings.proxies.client(of: peer, head, bytes)
+        return settings.proxies.isEmpty
+            ? peer : settings.proxies.client(of: peer, head.pointee, bytes)
     }
 
     /// Takes a token of an address, or gives the seconds after which there is one.
@@ -207,19 +211,19 @@ extension EventLoop {
     mutating func writeLimited(_ retryAfter: UInt16) -> Int {
         counters.add(.requestsLimited, 1)
         return writeStatus(
-            429, closing: !head.keepAlive, at: pendingOutput, retryAfter: retryAfter)
+            429, closing: !head.pointee.keepAlive, at: pendingOutput, retryAfter: retryAfter)
     }
 
     /// Answers that are no click and no conversion.
     private mutating func fixed(
         _ index: Int, _ route: Route, _ bytes: UnsafeRawBufferPointer
     ) -> ServeStep {
-        let hasBody = head.hasBody
-        if hasBody { head.keepAlive = false }
+        let hasBody = head.pointee.hasBody
+        if hasBody { head.pointee.keepAlive = false }
         counters.add(.requestsOther, 1)
         pendingOutput += writeRoute(route)
-        if !head.keepAlive { slab[index].pointee.closesAfterOutput = true }
-        return hasBody ? .last : .consumed(head.headBytes)
+        if !head.pointee.keepAlive { slab[index].pointee.closesAfterOutput = true }
+        return hasBody ? .last : .consumed(head.pointee.headBytes)
     }
 
     /// A refusal is a connection's last answer.

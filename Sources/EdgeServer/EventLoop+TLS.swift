@@ -51,7 +51,9 @@ extension EventLoop {
         let connection = slab[index]
         // Nothing is asked of a connection that waits for its turn: this is its end.
         guard !connection.pointee.isDeferred else { return close(index) }
-        let count = Socket.receive(connection.pointee.descriptor, wire.room)
+        let room = wire.room
+        let count = Socket.receive(connection.pointee.descriptor, room)
+        if count == room.count { connection.pointee.isUnread = true }
         if count <= 0 {
             if count == -Socket.wouldBlock { return watch(index, .readable) }
             // Cut off without close_notify: nobody is left to hear ours.
@@ -204,7 +206,8 @@ extension EventLoop {
         let connection = slab[index]
         let bytes = wire.output
         guard !bytes.isEmpty else { return true }
-        let sent = Socket.send(connection.pointee.descriptor, bytes)
+        let sent = Socket.send(
+            connection.pointee.descriptor, bytes, beforeEnd: connection.pointee.closesAfterOutput)
         if sent == bytes.count {
             wire.clearOutput()
             counters.add(.bytesSent, sent)
@@ -278,7 +281,9 @@ extension EventLoop {
         if connection.pointee.output == nil || connection.pointee.phase == .parked {
             connection.pointee.tls.sayGoodbye()
             let bytes = UnsafeRawBufferPointer(rebasing: wire.output[start...])
-            if !bytes.isEmpty { _ = Socket.send(connection.pointee.descriptor, bytes) }
+            if !bytes.isEmpty {
+                _ = Socket.send(connection.pointee.descriptor, bytes, beforeEnd: true)
+            }
         }
         wire.clearOutput(from: start)
         connection.pointee.tls.end()

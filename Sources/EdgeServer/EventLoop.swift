@@ -33,6 +33,13 @@ enum LoopSignal {
     static let firstListener: UInt64 = 2
 }
 
+extension Epoll.Events {
+    /// What a connection that waits for its client is watched for: bytes, or the client's end.
+    static var incoming: Epoll.Events {
+        Epoll.Events(rawValue: readable.rawValue | readHangUp.rawValue | edge.rawValue)
+    }
+}
+
 /// A loop and all that it owns.
 struct EventLoop: ~Copyable {
     let settings: LoopSettings
@@ -69,8 +76,8 @@ struct EventLoop: ~Copyable {
     /// Answers of the connection being served, `0..<pendingOutput`.
     let sendSlab: UnsafeMutableRawBufferPointer
     var pendingOutput = 0
-    /// The head being answered; kept here so that its bytes are not made anew for each request.
-    var head = RequestHead()
+    /// The head being answered: in one place, so that it is neither made anew nor copied for each.
+    let head: UnsafeMutablePointer<RequestHead>
     /// Microseconds of the monotonic clock at this turn.
     var now: Int64
     /// A call of ``serve(_:_:)`` is under way.
@@ -137,6 +144,8 @@ struct EventLoop: ~Copyable {
         intake = ConversionIntake(digests: OpenSSLDigests(), clickKeys: settings.verifyKeys)
         receiveSlab = .allocate(byteCount: Limits.receiveBytes, alignment: 64)
         sendSlab = .allocate(byteCount: Limits.sendBytes, alignment: 64)
+        head = .allocate(capacity: 1)
+        head.initialize(to: RequestHead())
         self.appender = appender
         self.appender.noteClock(offset: carried.offset)
         self.listeners = listeners
@@ -155,6 +164,7 @@ struct EventLoop: ~Copyable {
     deinit {
         receiveSlab.deallocate()
         sendSlab.deallocate()
+        head.deallocate()
     }
 
     /// Serves until a drain has ended.
@@ -256,6 +266,9 @@ struct EventLoop: ~Copyable {
         // By bits: an option set's literal is an array where nothing is optimised.
         let isBroken =
             came.rawValue & (Epoll.Events.error.rawValue | Epoll.Events.hangUp.rawValue) != 0
+        if came.rawValue & Epoll.Events.readHangUp.rawValue != 0 {
+            slab[index].pointee.isUnread = true
+        }
         switch slab[index].pointee.phase {
         case .fresh, .idle, .head, .body, .handshake: receive(index)
         case .sending: isBroken ? close(index) : continueSending(index)
@@ -263,5 +276,6 @@ struct EventLoop: ~Copyable {
         case .lingering: discard(index)
         case .free: break
         }
+        if slab[index].pointee.isUnread { watchUnread(index) }
     }
 }

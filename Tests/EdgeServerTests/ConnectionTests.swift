@@ -21,6 +21,48 @@ import Testing
         }
     }
 
+    /// Epoll tells once of what has come, so that a read that leaves something must ask again: the
+    /// loop is held until more than one read's bytes wait for it.
+    @Test("A client that has sent more than one read takes gets every answer without another word")
+    func moreThanOneRead() throws {
+        try EdgeFixture(publishing: false).run { edge in
+            let client = try edge.client()
+            let filling = String(repeating: "a", count: 15_000)
+            let request = get("/healthz", headers: "X-Filling: \(filling)\r\n")
+            // The kernel widens the window of a connection that is read fast.
+            for _ in 0..<40 { #expect(try client.ask(request).status == 200) }
+            for _ in 0..<10 {
+                edge.server.shared.hold(0)
+                defer { edge.server.shared.hold(-1) }
+                let count = 2 * Limits.receiveBytes / request.utf8.count
+                try client.send(String(repeating: request, count: count))
+                edge.server.shared.hold(-1)
+                for _ in 0..<count { #expect(try client.response().status == 200) }
+            }
+            client.finishSending()
+            #expect(try client.isEndOfFile())
+        }
+    }
+
+    @Test(
+        "A request that comes together with the client's end is answered, and the connection ended")
+    func requestWithEnd() throws {
+        try EdgeFixture(publishing: false).run { edge in
+            for _ in 0..<10 {
+                let client = try edge.client()
+                #expect(try client.ask(get("/healthz")).status == 200)
+                edge.server.shared.hold(0)
+                defer { edge.server.shared.hold(-1) }
+                try client.send(get("/healthz") + get("/healthz"))
+                client.finishSending()
+                edge.server.shared.hold(-1)
+                #expect(try client.response().status == 200)
+                #expect(try client.response().status == 200)
+                #expect(try client.isEndOfFile())
+            }
+        }
+    }
+
     @Test("A port that another server listens on is refused, and not shared")
     func takenPort() throws {
         try EdgeFixture().run { edge in

@@ -32,7 +32,7 @@ extension ClickEngine {
                         ? InvalidReason.velocity.rawValue
                         : isNonNavigational ? InvalidReason.nonNavigational.rawValue : 0
         record.userAgent = TextDecoding.header(
-            visit.head.userAgent.slice(of: visit.bytes), limit: Scratch.userAgentBytes,
+            visit.head.pointee.userAgent.slice(of: visit.bytes), limit: Scratch.userAgentBytes,
             scratch: scratch + Scratch.userAgent)
         if !isAnonymous, let visitorKey {
             record.visitorID = visitorIdentity(client, record.userAgent, visitorKey)
@@ -46,8 +46,10 @@ extension ClickEngine {
         record.utmSource = visit.utmSource
         record.affiliateClickID = visit.affiliateClickID
         record.sourceID = visit.sourceID
-        record.subIDs = visit.subIDs
-        record.subIDCount = visit.subIDCount
+        if visit.subIDCount > 0 {
+            record.subIDs = visit.subIDs
+            record.subIDCount = visit.subIDCount
+        }
         return record.write(to: memory)
     }
 
@@ -92,7 +94,7 @@ extension ClickEngine {
         else {
             return fixed(.notFound, visit.head, clock, closing, response)
         }
-        let closes = closing || !visit.head.keepAlive || visit.head.hasBody
+        let closes = closing || !visit.head.pointee.keepAlive || visit.head.pointee.hasBody
         visit.readQuery()
         visit.readReferrer()
         visit.readLanguage()
@@ -106,7 +108,8 @@ extension ClickEngine {
 
     /// 404, 410 and 503.
     func fixed(
-        _ outcome: RedirectOutcome, _ head: RequestHead, _ clock: borrowing LoopClock,
+        _ outcome: RedirectOutcome, _ head: UnsafePointer<RequestHead>,
+        _ clock: borrowing LoopClock,
         _ closing: Bool, _ response: UnsafeMutableRawBufferPointer
     ) -> ClickAnswer {
         let status: UInt16
@@ -117,15 +120,15 @@ extension ClickEngine {
         case .redirected, .fallback, .domainDefault, .head, .prefetch, .notFound:
             (status, text) = (404, "Not found\n")
         }
-        let closes = closing || !head.keepAlive || head.hasBody
+        let closes = closing || !head.pointee.keepAlive || head.pointee.hasBody
         var options = ResponseOptions(
             contentType: "text/plain; charset=utf-8", cacheControl: "no-store",
             retryAfterSeconds: outcome == .notLoaded ? 1 : 0,
             extraLines: "X-Robots-Tag: noindex\r\n")
-        options.isOldRequest = head.minorVersion == 0
+        options.isOldRequest = head.pointee.minorVersion == 0
         let written = FixedResponse.write(
             status: status, text: text, options: options, closing: closes,
-            omittingBody: head.method == .head, clock: clock, to: response)
+            omittingBody: head.pointee.method == .head, clock: clock, to: response)
         return ClickAnswer(
             responseBytes: written, recordBytes: 0, outcome: outcome, isDropped: false,
             closes: closes)

@@ -126,7 +126,8 @@ public struct ClickEngine: ~Copyable, @unchecked Sendable {
     /// Answers `GET` or `HEAD` of a link.
     ///
     /// - Parameters:
-    ///   - head: The parsed request, routed to ``Route/redirect(slug:)``.
+    ///   - head: The parsed request, routed to ``Route/redirect(slug:)``; by its place, for it is too
+    ///     large to be copied for each.
     ///   - bytes: The request's bytes, beginning with its first.
     ///   - client: The visitor's full address; it is hashed and cut before anything is written.
     ///   - place: Where the address is.
@@ -139,7 +140,7 @@ public struct ClickEngine: ~Copyable, @unchecked Sendable {
     /// - Returns: What was written. The record must be committed before the response is sent.
     /// - Complexity: O(bytes); no allocation.
     public mutating func answer(
-        _ head: RequestHead, _ bytes: UnsafeRawBufferPointer, client: ClientAddress,
+        _ head: UnsafePointer<RequestHead>, _ bytes: UnsafeRawBufferPointer, client: ClientAddress,
         place: ClickPlace, clock: borrowing LoopClock, tables: UnsafePointer<EdgeTableView>?,
         closing: Bool = false, isRapid: Bool = false, record: UnsafeMutableRawBufferPointer?,
         response: UnsafeMutableRawBufferPointer
@@ -167,7 +168,7 @@ public struct ClickEngine: ~Copyable, @unchecked Sendable {
         visit.readReferrer()
         visit.readLanguage()
         var clickID: ClickID?
-        if head.method == .get {
+        if head.pointee.method == .get {
             let id = minter.mint(atMilliseconds: clock.wall.milliseconds)
             clickID = id
             ClickToken.write(
@@ -177,7 +178,7 @@ public struct ClickEngine: ~Copyable, @unchecked Sendable {
             visit.token = UnsafeRawBufferPointer(
                 start: scratch + Scratch.token, count: ClickToken.length)
         }
-        let closes = closing || !head.keepAlive || head.hasBody
+        let closes = closing || !head.pointee.keepAlive || head.pointee.hasBody
         let written = visit.writeRedirect(
             program, status: decision.status, isDestination: decision.isDestination,
             closes: closes, clock: clock, to: output)

@@ -28,7 +28,7 @@ extension Visit {
         writer.append(date: clock)
         if closes {
             writer.append("Connection: close\r\n")
-        } else if head.minorVersion == 0 {
+        } else if head.pointee.minorVersion == 0 {
             writer.append("Connection: keep-alive\r\n")
         }
         writer.append("Location: ")
@@ -153,7 +153,7 @@ extension Visit {
 
     /// What the user agent tells; looked at only for links that ask for it.
     private var visitor: VisitorDevice {
-        VisitorClassifier.device(userAgent: head.userAgent.slice(of: bytes))
+        VisitorClassifier.device(userAgent: head.pointee.userAgent.slice(of: bytes))
     }
 
     private static func word(_ device: DeviceClass) -> StaticString {
@@ -216,7 +216,7 @@ extension Visit {
     private func parameter(
         _ name: UnsafeRawBufferPointer, isRaw: Bool, _ writer: inout ByteWriter
     ) {
-        guard head.query.count > 0 else { return }
+        guard head.pointee.query.count > 0 else { return }
         var walk = QueryWalk(query)
         while let parameter = walk.next() {
             guard ParameterName.areSame(parameter.name, name) else { continue }
@@ -246,7 +246,7 @@ extension Visit {
         case TemplateHeader.separatorQuestion: separator = 0x3F
         default: break
         }
-        if scope == .everything, head.query.count > 0, link?.forwardsQuery == true {
+        if scope == .everything, head.pointee.query.count > 0, link?.forwardsQuery == true {
             forward(&separator, &writer)
         }
         guard header & TemplateHeader.hasClickID == 0, token.count > 0 else { return }

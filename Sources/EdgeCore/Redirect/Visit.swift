@@ -9,7 +9,7 @@ struct Visit {
         UnsafeRawBufferPointer(start: nil, count: 0)
     }
 
-    let head: RequestHead
+    let head: UnsafePointer<RequestHead>
     let bytes: UnsafeRawBufferPointer
     let place: ClickPlace
     let now: Timestamp
@@ -33,8 +33,8 @@ struct Visit {
 
     @inline(__always)
     init(
-        head: RequestHead, bytes: UnsafeRawBufferPointer, place: ClickPlace, now: Timestamp,
-        scratch: UnsafeMutableRawPointer
+        head: UnsafePointer<RequestHead>, bytes: UnsafeRawBufferPointer, place: ClickPlace,
+        now: Timestamp, scratch: UnsafeMutableRawPointer
     ) {
         self.head = head
         self.bytes = bytes
@@ -110,7 +110,7 @@ struct Visit {
 
     /// Decodes the slug; false when the path is none.
     @inline(__always) private mutating func readSlug() -> Bool {
-        let path = head.path.slice(of: bytes)
+        let path = head.pointee.path.slice(of: bytes)
         guard path.count > 1, let base = path.baseAddress else { return false }
         let raw = UnsafeRawBufferPointer(start: base + 1, count: path.count &- 1)
         var count = 0
@@ -135,7 +135,7 @@ struct Visit {
 
     /// The host's name in lower case, without port.
     @inline(__always) private func hostName() -> UnsafeRawBufferPointer {
-        let host = head.host.slice(of: bytes)
+        let host = head.pointee.host.slice(of: bytes)
         let length = HostName.nameLength(host)
         guard length <= Scratch.hostBytes else { return Visit.nothing }
         for index in 0..<length {
@@ -148,30 +148,32 @@ struct Visit {
 
     // MARK: Reading
 
-    var query: UnsafeRawBufferPointer { head.query.slice(of: bytes) }
+    var query: UnsafeRawBufferPointer { head.pointee.query.slice(of: bytes) }
 
     /// Whether the browser says that nobody has clicked yet.
     @inline(__always) var isPrefetch: Bool {
-        (head.secPurpose.count > 0
-            && ByteScan.hasCaselessPrefix(head.secPurpose.slice(of: bytes), "prefetch"))
-            || (head.purpose.count > 0
-                && ByteScan.hasCaselessPrefix(head.purpose.slice(of: bytes), "prefetch"))
-            || (head.xMoz.count > 0
-                && ByteScan.hasCaselessPrefix(head.xMoz.slice(of: bytes), "prefetch"))
+        (head.pointee.secPurpose.count > 0
+            && ByteScan.hasCaselessPrefix(head.pointee.secPurpose.slice(of: bytes), "prefetch"))
+            || (head.pointee.purpose.count > 0
+                && ByteScan.hasCaselessPrefix(head.pointee.purpose.slice(of: bytes), "prefetch"))
+            || (head.pointee.xMoz.count > 0
+                && ByteScan.hasCaselessPrefix(head.pointee.xMoz.slice(of: bytes), "prefetch"))
     }
 
     /// Whether Global Privacy Control is on.
-    @inline(__always) var hasGPC: Bool { ByteScan.isExactly(head.secGPC.slice(of: bytes), "1") }
+    @inline(__always) var hasGPC: Bool {
+        ByteScan.isExactly(head.pointee.secGPC.slice(of: bytes), "1")
+    }
 
     /// Whether the fetch metadata tells that this is no navigation.
     @inline(__always) var isNonNavigational: Bool {
-        head.secFetchMode.count > 0
-            && !ByteScan.isExactly(head.secFetchMode.slice(of: bytes), "navigate")
+        head.pointee.secFetchMode.count > 0
+            && !ByteScan.isExactly(head.pointee.secFetchMode.slice(of: bytes), "navigate")
     }
 
     /// Finds the reserved parameters; of two of one name the first counts, before any alias of it.
     @inline(__always) mutating func readQuery() {
-        guard head.query.count > 0 else { return }
+        guard head.pointee.query.count > 0 else { return }
         var walk = QueryWalk(query)
         var aliased: UInt16 = 0
         while let parameter = walk.next() {
@@ -214,7 +216,7 @@ struct Visit {
 
     /// The host of the Referer, lower-cased; empty unless it is a plain name or address.
     @inline(__always) mutating func readReferrer() {
-        let referer = head.referer.slice(of: bytes)
+        let referer = head.pointee.referer.slice(of: bytes)
         guard referer.count > 3 else { return }
         var index = 0
         while index < referer.count, referer[index] != 0x3A { index &+= 1 }
@@ -244,7 +246,7 @@ struct Visit {
 
     /// The first tag of Accept-Language, as it was written; empty for `*` and what is no tag.
     @inline(__always) mutating func readLanguage() {
-        let value = head.acceptLanguage.slice(of: bytes)
+        let value = head.pointee.acceptLanguage.slice(of: bytes)
         var count = 0
         while count < value.count, count <= 35 {
             let byte = value[count]

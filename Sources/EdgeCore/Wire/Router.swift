@@ -57,20 +57,22 @@ public enum Router {
     /// The route of a parsed request.
     /// - Complexity: O(1); no allocation.
     @inline(__always)
-    public static func route(_ head: RequestHead, _ bytes: UnsafeRawBufferPointer) -> Route {
-        let path = head.path.slice(of: bytes)
-        let (route, allow) = resource(path, head.path)
-        switch head.method {
+    public static func route(
+        _ head: UnsafePointer<RequestHead>, _ bytes: UnsafeRawBufferPointer
+    ) -> Route {
+        let path = head.pointee.path.slice(of: bytes)
+        let (route, allow) = resource(path, head.pointee.path)
+        switch head.pointee.method {
         case .get, .head:
             if allow == .write { return .methodNotAllowed(allow: allow) }
-            if head.method == .head, case .postback = route {
+            if head.pointee.method == .head, case .postback = route {
                 return .methodNotAllowed(allow: .readWrite)
             }
             return route
         case .post:
             return allow == .read ? .methodNotAllowed(allow: allow) : route
         case .options:
-            return .options(allow: head.isAsterisk ? .any : allow)
+            return .options(allow: head.pointee.isAsterisk ? .any : allow)
         case .other:
             return .methodNotAllowed(allow: allow)
         }

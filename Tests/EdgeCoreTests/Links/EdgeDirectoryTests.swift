@@ -81,7 +81,7 @@ struct EdgeDirectoryTests {
                         let view = directory.reader(loop: loop).enter()
                         defer { directory.reader(loop: loop).leave() }
                         return fixture.engine.answer(
-                            head, bytes, client: fixture.client, place: ClickPlace(),
+                            &head, bytes, client: fixture.client, place: ClickPlace(),
                             clock: fixture.clock, tables: view, record: nil, response: response)
                     }
                 }

@@ -107,12 +107,13 @@ struct EdgeFixture: ~Copyable {
                     let memory = hasMemory ? record : nil
                     guard let tables else {
                         return engine.answer(
-                            head, request, client: client, place: place, clock: clock, tables: nil,
+                            &head, request, client: client, place: place, clock: clock, tables: nil,
                             closing: closing, record: memory, response: response)
                     }
                     return tables.withView { view in
                         engine.answer(
-                            head, request, client: client, place: place, clock: clock, tables: view,
+                            &head, request, client: client, place: place, clock: clock,
+                            tables: view,
                             closing: closing, record: memory, response: response)
                     }
                 }

@@ -72,9 +72,9 @@ struct ResponseTests {
 
     private func route(_ method: String, _ target: String) -> Route {
         let text = "\(method) \(target) HTTP/1.1\r\nHost: a\r\n\r\n"
-        let (verdict, head) = WireText.parse(text)
+        var (verdict, head) = WireText.parse(text)
         #expect(verdict == .complete)
-        return Array(text.utf8).withUnsafeBytes { Router.route(head, $0) }
+        return Array(text.utf8).withUnsafeBytes { Router.route(&head, $0) }
     }
 
     static let reserved: [(String, Route)] = [
