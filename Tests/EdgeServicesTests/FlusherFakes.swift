@@ -257,14 +257,15 @@ final class FakeTime {
 
 /// A loop over rings and a database in memory.
 func makeLoop(
-    _ rings: [any RecordRing], _ database: any FlushDatabase, _ time: FakeTime, batchRows: Int = 10
+    _ rings: [any RecordRing], _ database: any FlushDatabase, _ time: FakeTime,
+    batchRows: Int = 10, isBusy: @escaping () -> Bool = { false }
 ) -> FlusherLoop {
     FlusherLoop(
         rings: rings, database: database,
         identity: NodeIdentity(node: 0, spoolUUID: .zero, machine: "test", keyFingerprint: "k"),
         options: FlusherOptions(
             dsn: "", batchRows: batchRows, node: 0, keyFingerprint: "k", machine: "test"),
-        clock: time.clock, markClaimed: {})
+        clock: time.clock, isBusy: isBusy, markClaimed: {})
 }
 
 /// The lane of a ring's stream.

@@ -99,6 +99,18 @@ final class FlushLane {
         return durableCursor != cursor || now - gatheredAt >= delay
     }
 
+    /// Whether what is ready must not wait for a machine that has time for it.
+    ///
+    /// - Parameter time: The clock that the clicks are stamped by, microseconds.
+    func isOverdue(at time: Int64) -> Bool {
+        guard id.stream == .clicks, machine.remaining == 0, durableCursor == cursor,
+            let first = records.first, let click = ClickRowEncoder.clickID(of: first.payload)
+        else { return true }
+        let age = time - click.clickedAt.microseconds
+        // A click of the future is one that a clock step has left behind: nobody knows its age.
+        return age < 0 || age >= FlusherLimits.patienceMicroseconds
+    }
+
     /// The last sequence such that all of this stream through it is committed for good.
     var through: UInt64 {
         let isDone = records.isEmpty && cursor > 0 && durableCursor == cursor

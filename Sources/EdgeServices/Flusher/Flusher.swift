@@ -168,10 +168,15 @@ public final class Flusher: Sendable {
         let identity = NodeIdentity(
             node: options.node, spoolUUID: store.spoolUUID, machine: options.machine,
             keyFingerprint: options.keyFingerprint)
+        var load = ProcessorLoad()
         let loop = FlusherLoop(
             rings: store.rings.map { SpoolRing($0) },
             database: PostgresFlushDatabase(dsn: options.dsn, node: options.node, key: key),
             identity: identity, options: options, clock: .system,
+            isBusy: {
+                load.look(now: SystemClock.monotonicNanoseconds() / 1000)
+                return load.idleThousandths < FlusherLimits.busyIdleThousandths
+            },
             markClaimed: { [store] in
                 // A claim that cannot be noted is made again at the next start.
                 if !store.isClaimed { try? store.markClaimed() }

@@ -5,6 +5,11 @@ enum FlusherLimits {
     /// How far the flusher stands back behind the loops where they want the same processor: it still
     /// has a quarter of one that a loop keeps busy.
     static let niceness: Int32 = 5
+    /// Below so many thousandths of idle time the machine is busy: clicks then wait for their flush.
+    static let busyIdleThousandths = 200
+    /// How old a click may become while its flush waits for a machine that is busy; the contract
+    /// wants the watermark to move within 5 s.
+    static let patienceMicroseconds: Int64 = 3_000_000
     /// Records that one attempt may hold, whatever the configuration says.
     static let maximumBatchRows = 100_000
     /// Conversions in one transaction: each is compared with what is stored.

@@ -18,6 +18,8 @@ final class FlusherLoop {
     private let clock: FlusherClock
     private let identity: NodeIdentity
     private let delay: Int64
+    /// Whether the machine has no time to spare; visitors come first then.
+    private let isBusy: () -> Bool
     private let markClaimed: () -> Void
     private let gapsRecorded: () -> Void
     /// Click lanes first: a sale should find its click.
@@ -39,12 +41,13 @@ final class FlusherLoop {
     /// A loop over rings; nothing happens before ``round(atOnce:)``.
     init(
         rings: [any RecordRing], database: any FlushDatabase, identity: NodeIdentity,
-        options: FlusherOptions, clock: FlusherClock, markClaimed: @escaping () -> Void,
-        gapsRecorded: @escaping () -> Void = {}
+        options: FlusherOptions, clock: FlusherClock, isBusy: @escaping () -> Bool = { false },
+        markClaimed: @escaping () -> Void, gapsRecorded: @escaping () -> Void = {}
     ) {
         self.database = database
         self.clock = clock
         self.identity = identity
+        self.isBusy = isBusy
         self.markClaimed = markClaimed
         self.gapsRecorded = gapsRecorded
         delay = options.batchDelayMicroseconds
@@ -170,11 +173,12 @@ final class FlusherLoop {
     /// Writes what is due; whether a batch among it was full.
     private func writeReady(atOnce: Bool) -> Bool {
         var anyFull = false
+        let waits = !atOnce && isBusy()
         for lane in lanes {
             guard status.isConnected else { return false }
-            guard lane.isReady(now: clock.monotonic(), delay: delay, atOnce: atOnce) else {
-                continue
-            }
+            guard lane.isReady(now: clock.monotonic(), delay: delay, atOnce: atOnce),
+                !waits || lane.isOverdue(at: stampingClock())
+            else { continue }
             anyFull = anyFull || lane.isFull
             write(lane)
         }
