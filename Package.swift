@@ -96,7 +96,7 @@ let package = Package(
                 "LinuxIO", "TLS",
                 "Telemetry", "Configuration", "RingLog", arguments,
             ]),
-        core("Workbench", ["LinuxIO", "TLS", "Tracking", "EdgeCore"]),
+        core("Workbench", ["LinuxIO", "TLS", "Tracking", "EdgeCore", "RingLog"]),
 
         // Executables: wiring only.
         .executableTarget(

@@ -17,6 +17,8 @@ public enum BenchmarkPart: String, CaseIterable, Sendable {
     case tls
     /// The way of the clicks into PostgreSQL against psql's.
     case flush
+    /// A record into its ring while the disk is saturated.
+    case append
     /// What the whole product keeps up with.
     case sustained
 }
@@ -83,6 +85,8 @@ public struct Benchmark {
                     let flush = FlushBenchmark(stack: stack, pairs: min(size.pairs, 3), core: core)
                     lines.append((name, try flush.run()))
                 }
+            case .append:
+                lines += try AppendBenchmark(directory: directory, seconds: size.seconds * 5).run()
             case .sustained:
                 let sustained = BenchmarkSustained(
                     stack: stack, pairs: min(size.pairs, 3), seconds: size.seconds)
