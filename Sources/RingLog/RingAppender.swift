@@ -194,7 +194,9 @@ public struct RingAppender: ~Copyable {
     public func clearDurableEvent() { handle.durableEvent.clear() }
 
     /// Tells the lease how far the loop's identities have come, in milliseconds since 1970.
-    @inline(__always) public func noteLatestIdentity(milliseconds: Int64) {
+    ///
+    /// Mutating, so that the appender is passed by its place.
+    @inline(__always) public mutating func noteLatestIdentity(milliseconds: Int64) {
         identityCell.store(UInt64(bitPattern: milliseconds))
     }
 

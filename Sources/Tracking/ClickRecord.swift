@@ -9,21 +9,21 @@ public struct ClickRecord {
         /// The bits as stored.
         public let rawValue: UInt8
         /// Flags by their bits.
-        public init(rawValue: UInt8) { self.rawValue = rawValue }
+        @inlinable public init(rawValue: UInt8) { self.rawValue = rawValue }
         /// `address` is IPv6.
-        public static let ipv6 = Flags(rawValue: 1)
+        @inlinable public static var ipv6: Flags { Flags(rawValue: 1) }
         /// The visitor sent Global Privacy Control, or asked for `no_track`.
-        public static let anonymous = Flags(rawValue: 2)
+        @inlinable public static var anonymous: Flags { Flags(rawValue: 2) }
         /// The merchant was suspended when the click came.
-        public static let merchantSuspended = Flags(rawValue: 4)
+        @inlinable public static var merchantSuspended: Flags { Flags(rawValue: 4) }
         /// The merchant was over its quota when the click came.
-        public static let overQuota = Flags(rawValue: 8)
+        @inlinable public static var overQuota: Flags { Flags(rawValue: 8) }
         /// The link was opened from a QR code (`qr` parameter).
-        public static let qr = Flags(rawValue: 16)
+        @inlinable public static var qr: Flags { Flags(rawValue: 16) }
         /// `address` is present.
-        public static let hasAddress = Flags(rawValue: 32)
+        @inlinable public static var hasAddress: Flags { Flags(rawValue: 32) }
         /// The fetch metadata or method tells that this was no navigation.
-        public static let nonNavigational = Flags(rawValue: 64)
+        @inlinable public static var nonNavigational: Flags { Flags(rawValue: 64) }
     }
 
     /// This format's version.
@@ -93,10 +93,12 @@ public struct ClickRecord {
 
     /// Writes the payload.
     ///
+    /// Mutating, so that so large a value is passed by its place; it is not changed.
+    ///
     /// - Precondition: `buffer` holds ``maximumBytes``.
     /// - Returns: Bytes written.
     /// - Complexity: O(n); no allocation.
-    @inline(__always) public func write(to buffer: UnsafeMutableRawBufferPointer) -> Int {
+    @inline(__always) public mutating func write(to buffer: UnsafeMutableRawBufferPointer) -> Int {
         var writer = RecordWriter(buffer)
         writer.append(ClickRecord.version)
         writer.append(flags.rawValue)

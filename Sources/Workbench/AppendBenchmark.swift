@@ -140,7 +140,7 @@ struct DiskHog {
 
     /// Starts it on the second core; it ends with its parent.
     static func start(directory: String) throws -> DiskHog {
-        let write = "dd if=/dev/zero of=\(directory)/hog bs=1M count=256 conv=fdatasync"
+        let write = "dd if=/dev/zero of=\(directory)/hog bs=4M count=64 oflag=direct conv=notrunc,fdatasync"
         return DiskHog(
             process: try ChildProcess.start(
                 [

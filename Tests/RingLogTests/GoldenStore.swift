@@ -103,7 +103,7 @@ enum GoldenStore {
     }()
 
     static let emptyClick: [UInt8] = {
-        let record = ClickRecord(
+        var record = ClickRecord(
             clickID: clickID, linkID: linkID, merchantID: merchantID, influencerID: influencerID)
         return payload(ClickRecord.maximumBytes) { record.write(to: $0) }
     }()

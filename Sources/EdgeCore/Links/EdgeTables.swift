@@ -48,7 +48,8 @@ struct MerchantState: BitwiseCopyable {
 /// ``TableReader/leave()``.
 public struct EdgeTableView {
     let base: LinkTableView
-    let overlay: LinkTableView?
+    /// Nil when nothing has changed; by its place, so that a look-up copies no view.
+    let overlay: UnsafePointer<LinkTableView>?
     let baseMerchants: UnsafePointer<MerchantState>
     let overlayMerchants: UnsafePointer<MerchantState>
     let visitorKeys: VisitorKeys
@@ -75,6 +76,7 @@ public final class EdgeTables: @unchecked Sendable {
 
     private let states: UnsafeMutablePointer<MerchantState>
     private let stateCount: Int
+    private let overlayView: UnsafeMutablePointer<LinkTableView>?
     let view: UnsafeMutablePointer<EdgeTableView>
 
     /// Joins the parts.
@@ -101,15 +103,24 @@ public final class EdgeTables: @unchecked Sendable {
             if let known = merchants[stored.id] { state = MerchantState(known) }
             (states + index).initialize(to: state)
         }
+        if let overlay {
+            let place = UnsafeMutablePointer<LinkTableView>.allocate(capacity: 1)
+            place.initialize(to: overlay.view)
+            overlayView = place
+        } else {
+            overlayView = nil
+        }
         view = .allocate(capacity: 1)
         view.initialize(
             to: EdgeTableView(
-                base: links.view, overlay: overlay?.view, baseMerchants: states,
+                base: links.view, overlay: overlayView.map { UnsafePointer($0) },
+                baseMerchants: states,
                 overlayMerchants: states + baseCount, visitorKeys: visitorKeys))
     }
 
     deinit {
         view.deallocate()
+        overlayView?.deallocate()
         states.deallocate()
     }
 

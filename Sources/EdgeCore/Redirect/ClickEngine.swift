@@ -190,7 +190,7 @@ public struct ClickEngine: ~Copyable, @unchecked Sendable {
             answer.outcome = .head
             return answer
         }
-        let isPrefetch = visit.isPrefetch
+        let isPrefetch = visit.findPrefetch()
         if isPrefetch, answer.outcome == .redirected { answer.outcome = .prefetch }
         guard let record else {
             answer.isDropped = true

@@ -14,7 +14,7 @@ extension Visit {
     ///
     /// - Returns: Bytes written; 0 when the program is broken, as a damaged snapshot's may be.
     @inline(__always)
-    func writeRedirect(
+    mutating func writeRedirect(
         _ program: UnsafeRawBufferPointer, status: UInt16, isDestination: Bool, closes: Bool,
         clock: borrowing LoopClock, to output: UnsafeMutableRawPointer
     ) -> Int {
@@ -71,7 +71,7 @@ extension Visit {
 
     /// Runs a program; false when it is broken.
     @inline(__always)
-    private func run(
+    private mutating func run(
         _ program: UnsafeRawBufferPointer, isDestination: Bool, _ scope: LocationScope,
         _ writer: inout ByteWriter
     ) -> Bool {
@@ -125,7 +125,7 @@ extension Visit {
     // MARK: Macros
 
     @inline(__always)
-    private func macro(_ code: UInt8, _ scope: LocationScope, _ writer: inout ByteWriter) {
+    private mutating func macro(_ code: UInt8, _ scope: LocationScope, _ writer: inout ByteWriter) {
         let isRaw = code & TemplateOperation.rawBit != 0
         switch code & ~TemplateOperation.rawBit {
         case let number where number >= 1 && number <= 10:
@@ -213,7 +213,7 @@ extension Visit {
     }
 
     /// The visitor's own parameter of a name, such as `utm_campaign`.
-    private func parameter(
+    private mutating func parameter(
         _ name: UnsafeRawBufferPointer, isRaw: Bool, _ writer: inout ByteWriter
     ) {
         guard head.pointee.query.count > 0 else { return }
@@ -237,7 +237,7 @@ extension Visit {
 
     /// Adds the visitor's own parameters where the link forwards them, then the merchant's.
     @inline(__always)
-    private func addParameters(
+    private mutating func addParameters(
         _ header: UInt8, _ scope: LocationScope, _ writer: inout ByteWriter
     ) {
         var separator: UInt8 = 0x26
@@ -259,7 +259,7 @@ extension Visit {
     }
 
     /// Merges the visitor's parameters: never a reserved one, never one that the destination has.
-    private func forward(_ separator: inout UInt8, _ writer: inout ByteWriter) {
+    private mutating func forward(_ separator: inout UInt8, _ writer: inout ByteWriter) {
         let own = destinationQuery(writer)
         var walk = QueryWalk(query)
         var count = 0

@@ -3,7 +3,9 @@ internal import Tracking
 
 /// A request on its way to an answer.
 ///
-/// Everything in it points into the request, the table or the engine's scratch memory.
+/// Everything in it points into the request, the table or the engine's scratch memory. It is large: what
+/// is called for each request is mutating, for then it is passed by its place; borrowed, it would be
+/// loaded and stored again for each call.
 struct Visit {
     @inline(__always) static var nothing: UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(start: nil, count: 0)
@@ -67,8 +69,10 @@ struct Visit {
     private mutating func lookUp(
         _ name: UnsafeRawBufferPointer, _ tables: UnsafePointer<EdgeTableView>
     ) -> Found? {
-        if let overlay = tables.pointee.overlay, let domain = overlay.domain(named: name) {
-            switch overlay.find(domain: domain, slug: slug, hash: overlay.hash(slug)) {
+        if let overlay = tables.pointee.overlay, let domain = overlay.pointee.domain(named: name) {
+            switch overlay.pointee.find(
+                domain: domain, slug: slug, hash: overlay.pointee.hash(slug))
+            {
             case .removed: return nil
             case .link(let link):
                 let merchant = tables.pointee.overlayMerchants[link.merchantIndex]
@@ -99,8 +103,8 @@ struct Visit {
     private func domainDefault(
         of name: UnsafeRawBufferPointer, in tables: UnsafePointer<EdgeTableView>
     ) -> UnsafeRawBufferPointer? {
-        if let overlay = tables.pointee.overlay, let index = overlay.domain(named: name),
-            let program = overlay.domainDefault(index)
+        if let overlay = tables.pointee.overlay, let index = overlay.pointee.domain(named: name),
+            let program = overlay.pointee.domainDefault(index)
         {
             return program
         }
@@ -151,7 +155,7 @@ struct Visit {
     var query: UnsafeRawBufferPointer { head.pointee.query.slice(of: bytes) }
 
     /// Whether the browser says that nobody has clicked yet.
-    @inline(__always) var isPrefetch: Bool {
+    @inline(__always) mutating func findPrefetch() -> Bool {
         (head.pointee.secPurpose.count > 0
             && ByteScan.hasCaselessPrefix(head.pointee.secPurpose.slice(of: bytes), "prefetch"))
             || (head.pointee.purpose.count > 0
