@@ -210,7 +210,7 @@ struct EventLoop: ~Copyable {
         pulse.work(now)
         let boot = SystemClock.bootMicroseconds()
         if carried.isDue(boot: boot) {
-            carried.correct(wall: SystemClock.wallMicroseconds(), boot: boot)
+            correctClock(boot: boot)
             appender.noteClock(offset: carried.offset)
             // Idle too: the lease reaches beyond the clock, so that the watermark may follow it.
             appender.noteLatestIdentity(
@@ -225,6 +225,13 @@ struct EventLoop: ~Copyable {
             tlsContext = shared.tlsContext
         }
         wire.budget = handshakesPerTurn
+    }
+
+    /// Draws the carried time towards the wall clock; the first loop counts the steps for all.
+    private mutating func correctClock(boot: Int64) {
+        let steps = carried.steps
+        carried.correct(wall: SystemClock.wallMicroseconds(), boot: boot)
+        if settings.number == 0, carried.steps > steps { counters.add(.clockSteps, 1) }
     }
 
     /// Takes over another database; what was remembered of the old one goes with it.

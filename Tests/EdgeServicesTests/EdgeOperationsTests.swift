@@ -123,6 +123,10 @@ struct EdgeOperationsTests {
             get(lost, "/readyz") == (
                 503, "{\"ready\":false,\"reasons\":[\"the spool cannot be synced\"]}\n"
             ))
+        #expect(
+            get(handler { $0.warnings = { ["it is full"] } }, "/readyz") == (
+                200, "{\"ready\":true,\"reasons\":[],\"warnings\":[\"it is full\"]}\n"
+            ))
         // A lost database does not unready the edge.
         #expect(get(handler { $0.database = { DatabaseFacts() } }, "/readyz").0 == 200)
     }
