@@ -102,7 +102,8 @@ struct EventLoop: ~Copyable {
     init(
         settings: LoopSettings, shared: LoopShared, counters: CounterBlock,
         epoll: consuming Epoll, listeners: consuming ListenerSet,
-        appender: consuming RingAppender, idFloorMilliseconds: Int64, ringID: UInt16
+        appender: consuming RingAppender, idFloorMilliseconds: Int64, ringID: UInt16,
+        clockCorrection: Int64 = 0
     ) {
         self.settings = settings
         self.shared = shared
@@ -128,7 +129,8 @@ struct EventLoop: ~Copyable {
         parked = ParkedQueue()
         wire = TLSWire(plaintextBytes: Limits.sendBytes)
         let boot = SystemClock.bootMicroseconds()
-        carried = CarriedClock(wall: SystemClock.wallMicroseconds(), boot: boot)
+        carried = CarriedClock(
+            wall: SystemClock.wallMicroseconds() + clockCorrection, boot: boot)
         clock.update(wallMicroseconds: carried.now(boot: boot))
         engine = ClickEngine(
             clickKey: settings.clickKey, privacy: settings.privacy,

@@ -208,3 +208,21 @@ struct EdgeOperationsTests {
         #expect(lines.contains("clickd_oldest_unflushed_seconds{ring=\"33\"} 0.75"))
     }
 }
+
+@Suite("A doubtful clock")
+struct ClockDoubtTests {
+    private let day: Int64 = 86_400_000_000
+
+    @Test("The database decides; without it a clock that went back or far ahead is not believed")
+    func judged() {
+        func verdict(_ wall: Int64, _ database: Int64?) -> ClockDoubt.Verdict {
+            ClockDoubt.judge(wall: wall, lease: 1000 * day, database: database)
+        }
+        #expect(verdict(1300 * day, 1300 * day + 5) == .wall)
+        #expect(verdict(1300 * day, 1002 * day) == .database(1002 * day))
+        #expect(verdict(10 * day, 1002 * day) == .database(1002 * day))
+        #expect(verdict(1400 * day, nil) == .wall)
+        #expect(verdict(1400 * day + 1, nil) == .lease)
+        #expect(verdict(998 * day, nil) == .lease)
+    }
+}
