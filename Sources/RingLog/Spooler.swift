@@ -122,7 +122,7 @@ final class Spooler: @unchecked Sendable {
             releaseFlushed(now: now)
             pool.prepareSpares(now: now)
         }
-        let isHeld: UInt64 = pool.inUse > pool.limit(forConversions: false) ? 1 : 0
+        let isHeld: UInt64 = pool.inUseBytes > pool.limitBytes(forConversions: false) ? 1 : 0
         for handle in handles { handle.cells.clicksHeld.store(isHeld) }
     }
 

@@ -106,6 +106,7 @@ final class FaultyDisk: SpoolFileSystem {
             if disk.fault == .full { throw .noSpace }
             try file.allocate(bytes)
         }
+        func truncate(to bytes: Int) throws(Errno) { try file.truncate(to: bytes) }
         func status() throws(Errno) -> FileStatus { try file.status() }
     }
 
