@@ -28,7 +28,10 @@ struct KillTests {
             for round in 1...KillTests.kills {
                 let begun = SystemClock.monotonicNanoseconds()
                 let before = load.count
-                Thread.sleep(microseconds: Int64.random(in: 150_000...900_000, using: &random))
+                // Every fourth life is long enough for the flusher to be killed in its midst.
+                let range: ClosedRange<Int64> =
+                    round % 4 == 0 ? 1_000_000...2_500_000 : 150_000...900_000
+                Thread.sleep(microseconds: Int64.random(in: range, using: &random))
                 let served = load.count - before
                 let elapsed = SystemClock.monotonicNanoseconds() - begun
                 stack.killClickd()
@@ -45,13 +48,16 @@ struct KillTests {
             }
             Thread.sleep(microseconds: 200_000)
             let memory = load.finish()
+            let flushed = try stack.count("SELECT count(*) FROM clicks_logs")
             try stack.flushAll()
             let verdict = try stack.judge(memory)
             let slowest = starts.max() ?? 0
             rates.sort()
             print(
                 "\(KillTests.kills) kills: \(memory)\n  requests/s: least \(rates[0]), "
-                    + "median \(rates[rates.count / 2]); slowest start \(slowest) ms\n  \(verdict)")
+                    + "median \(rates[rates.count / 2]); slowest start \(slowest) ms\n  \(flushed) clicks flushed between the kills; \(verdict)"
+            )
+            #expect(flushed > 0, "no kill met the flusher")
             #expect(verdict.lostClicks.isEmpty && verdict.lostOrders == 0, "\(verdict)")
             #expect(verdict.duplicates == 0 && verdict.invented == 0, "\(verdict)")
             #expect(memory.openMarks.count >= KillTests.kills, "no kill met a request: \(memory)")
