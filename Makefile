@@ -21,7 +21,8 @@ PACKAGES := \
   "curl:the commands that make run prints"
 BENCH_PACKAGES := "nginx-light:the peer to compare with" "wrk:the load" "gcc:the do-nothing server"
 SOAK_PACKAGES := "slowhttptest:slow clients" "testssl.sh:the look at TLS" "python3-venv:sslyze" "fiu-utils:sync errors" \
-  "libfiu-dev:sync errors" "faketime:clock steps" "e2fsprogs:file systems to break"
+  "libfiu-dev:sync errors" "faketime:clock steps" "e2fsprogs:file systems to break" \
+  "xfsprogs:a disk as it was when the power went"
 
 help:
 	@echo "make run    start everything here: PostgreSQL, clickd, attributiond, sample data (PORT=8080 VAR=var)"

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "clinux.h"
 
+#include <linux/fs.h>
 #include <linux/sockios.h>
 #include <malloc.h>
 #include <string.h>
@@ -144,3 +145,5 @@ int clinux_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64
         .tv_sec = microseconds / 1000000, .tv_nsec = microseconds % 1000000 * 1000};
     return epoll_pwait2(epoll, events, capacity, microseconds < 0 ? NULL : &limit, NULL);
 }
+
+int clinux_clone_file(int to, int from) { return ioctl(to, FICLONE, from); }

@@ -1,4 +1,5 @@
-// What the main thread says once and not every second: a refused node, clicks that are lost.
+// What the main thread says once and not every second: a refused node, clicks that are lost, a wall
+// clock that steps.
 internal import EdgeServices
 internal import LinuxIO
 internal import Logging
@@ -11,6 +12,9 @@ struct ClaimAndDropReports {
     private var refusal = ""
     private var droppedClicks: UInt64 = 0
     private var saidAt: Int64?
+    private var clockSteps = 0
+    private var seenClicks: UInt64 = 0
+    private var seenAt: Int64?
 
     /// Says why this node serves no click, once for each reason.
     mutating func refused(_ claim: NodeClaimState, _ log: Logger) {
@@ -23,10 +27,30 @@ struct ClaimAndDropReports {
         log.critical("no click is served: \(reason)")
     }
 
+    /// Says that the wall clock has stepped.
+    mutating func stepped(_ total: Int, _ log: Logger) {
+        guard total > clockSteps else { return }
+        clockSteps = total
+        log.error(
+            "the wall clock has stepped by a second or more: click IDs go on evenly and are drawn to it slowly; proofs of conversions are judged by it",
+            metadata: ["steps_since_start": "\(total)"])
+    }
+
     /// Says that clicks are being lost, now and then for as long as that goes on.
-    mutating func dropped(_ total: UInt64, _ log: Logger) {
-        guard total > droppedClicks else { return }
+    ///
+    /// - Returns: Whether any was lost within that pause.
+    mutating func dropped(_ total: UInt64, _ log: Logger) -> Bool {
         let now = SystemClock.monotonicNanoseconds()
+        if total > seenClicks {
+            seenClicks = total
+            seenAt = now
+        }
+        say(total, now, log)
+        return seenAt.map { now - $0 < ClaimAndDropReports.pauseNanoseconds } ?? false
+    }
+
+    private mutating func say(_ total: UInt64, _ now: Int64, _ log: Logger) {
+        guard total > droppedClicks else { return }
         if let saidAt, now - saidAt < ClaimAndDropReports.pauseNanoseconds { return }
         saidAt = now
         log.error(

@@ -68,7 +68,7 @@ extension Daemon {
     ///
     /// - Parameter waits: Whether a holder that is about to end is waited for.
     static func openStore(
-        _ configuration: ClickdConfiguration, _ workers: Int, waits: Bool
+        _ configuration: ClickdConfiguration, _ workers: Int, waits: Bool, _ log: Logger
     ) throws(StartError) -> RingLogStore {
         let end =
             SystemClock.monotonicNanoseconds() / 1_000_000
@@ -84,7 +84,11 @@ extension Daemon {
                         segmentBytes: configuration.spool.segmentBytes,
                         quotaBytes: configuration.spool.quotaBytes,
                         syncMicroseconds: configuration.spool.syncMicroseconds,
-                        retainMicroseconds: configuration.spool.retainMicroseconds))
+                        retainMicroseconds: configuration.spool.retainMicroseconds),
+                    judge: { wall, lease in
+                        Daemon.startTime(
+                            wall: wall, lease: lease, dsn: configuration.postgres.dsn, log)
+                    })
             } catch {
                 guard case .lockedBy = error, SystemClock.monotonicNanoseconds() / 1_000_000 < end
                 else { throw StartError(error.exitCode, error.message) }

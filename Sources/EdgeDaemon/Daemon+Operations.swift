@@ -50,6 +50,10 @@ extension Daemon {
                 return silent ?? []
             }
         }
+        sources.warnings = { [state] in
+            state.isDropping
+                ? ["ring and spool are full: clicks are redirected and not recorded"] : []
+        }
         sources.silentLoops = { [state] in state.edge?.silentLoops.count ?? 0 }
         sources.isDraining = { [state] in state.isDraining || state.wantsDrain }
         sources.drain = { [state] in state.requestDrain() }

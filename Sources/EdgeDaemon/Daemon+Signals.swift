@@ -45,7 +45,9 @@ extension Daemon {
                 follow(state.claim, edge)
                 reports.refused(state.claim, log)
                 tickets.rotateIfDue()
-                reports.dropped(UInt64(clamping: counters.total(.clicksDropped)), log)
+                reports.stepped(counters.total(.clockSteps), log)
+                state.isDropping = reports.dropped(
+                    UInt64(clamping: counters.total(.clicksDropped)), log)
                 measurePressure()
                 // The service manager restarts a daemon whose loops stand still for too long.
                 if edge.silentLoops.isEmpty { ServiceNotification.send("WATCHDOG=1") }

@@ -103,10 +103,10 @@ public final class Daemon: Sendable {
             hasSnapshot = linkSync.loadSnapshot()
             try Daemon.follow(linkSync, milliseconds: Limits.followMilliseconds)
             inherited = try Daemon.takeOver(configuration, passed, log)
-            store = try Daemon.openStore(configuration, workers, waits: true)
+            store = try Daemon.openStore(configuration, workers, waits: true, log)
         } else {
             inherited = Inherited(passed: passed)
-            store = try Daemon.openStore(configuration, workers, waits: false)
+            store = try Daemon.openStore(configuration, workers, waits: false, log)
             places = try Daemon.openPlaces(configuration)
             hasSnapshot = linkSync.loadSnapshot()
             // Who waits in a queue waits rather than being told 503 for want of merchants.

@@ -12,6 +12,7 @@ final class DaemonState: Sendable {
         var claim = NodeClaimState.unknown
         var exitCode: Int32 = 0
         var edge: EdgeServer?
+        var isDropping = false
     }
 
     private let facts = Mutex(Facts())
@@ -45,6 +46,12 @@ final class DaemonState: Sendable {
 
     /// Makes the node unready, before anything else of a drain.
     func beginDrain() { facts.withLock { $0.isDraining = true } }
+
+    /// Whether clicks were dropped within the last seconds, for want of room.
+    var isDropping: Bool {
+        get { facts.withLock { $0.isDropping } }
+        set { facts.withLock { $0.isDropping = newValue } }
+    }
 
     /// The edge, once it serves: who reloads tells it.
     var edge: EdgeServer? {

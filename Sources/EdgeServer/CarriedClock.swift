@@ -15,7 +15,8 @@ struct CarriedClock: BitwiseCopyable {
     private var nextCheck: Int64
     /// Steps of the wall clock seen so far.
     private(set) var steps = 0
-    private var isStepped = false
+    /// How far the wall clock was ahead when it was last read, after the correction of then.
+    private var lead: Int64 = 0
 
     init(wall: Int64, boot: Int64) {
         offset = wall - boot
@@ -34,9 +35,10 @@ struct CarriedClock: BitwiseCopyable {
     mutating func correct(wall: Int64, boot: Int64) {
         nextCheck = boot + 1_000_000
         let difference = wall - now(boot: boot)
-        let isStep = abs(difference) >= CarriedClock.stepMicroseconds
-        if isStep && !isStepped { steps += 1 }
-        isStepped = isStep
-        offset += min(max(difference, -CarriedClock.slewPerSecond), CarriedClock.slewPerSecond)
+        if abs(difference - lead) >= CarriedClock.stepMicroseconds { steps += 1 }
+        let correction = min(
+            max(difference, -CarriedClock.slewPerSecond), CarriedClock.slewPerSecond)
+        offset += correction
+        lead = difference - correction
     }
 }

@@ -187,7 +187,8 @@ public final class EdgeServer: Sendable {
             settings: settings, shared: shared, counters: counters.block(worker),
             epoll: try Epoll(), listeners: ListenerSet(sockets: listenerSet),
             appender: store.appender(worker: worker),
-            idFloorMilliseconds: ring.idFloorMilliseconds, ringID: ring.ringID)
+            idFloorMilliseconds: ring.idFloorMilliseconds, ringID: ring.ringID,
+            clockCorrection: store.clockCorrection)
     }
 
     /// Open connections.

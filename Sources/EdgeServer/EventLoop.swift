@@ -109,7 +109,8 @@ struct EventLoop: ~Copyable {
     init(
         settings: LoopSettings, shared: LoopShared, counters: CounterBlock,
         epoll: consuming Epoll, listeners: consuming ListenerSet,
-        appender: consuming RingAppender, idFloorMilliseconds: Int64, ringID: UInt16
+        appender: consuming RingAppender, idFloorMilliseconds: Int64, ringID: UInt16,
+        clockCorrection: Int64 = 0
     ) {
         self.settings = settings
         self.shared = shared
@@ -135,7 +136,8 @@ struct EventLoop: ~Copyable {
         parked = ParkedQueue()
         wire = TLSWire(plaintextBytes: Limits.sendBytes)
         let boot = SystemClock.bootMicroseconds()
-        carried = CarriedClock(wall: SystemClock.wallMicroseconds(), boot: boot)
+        carried = CarriedClock(
+            wall: SystemClock.wallMicroseconds() + clockCorrection, boot: boot)
         clock.update(wallMicroseconds: carried.now(boot: boot))
         engine = ClickEngine(
             clickKey: settings.clickKey, privacy: settings.privacy,
@@ -220,7 +222,7 @@ struct EventLoop: ~Copyable {
         pulse.work(now)
         let boot = SystemClock.bootMicroseconds()
         if carried.isDue(boot: boot) {
-            carried.correct(wall: SystemClock.wallMicroseconds(), boot: boot)
+            correctClock(boot: boot)
             appender.noteClock(offset: carried.offset)
             // Idle too: the lease reaches beyond the clock, so that the watermark may follow it.
             appender.noteLatestIdentity(
@@ -235,6 +237,13 @@ struct EventLoop: ~Copyable {
             tlsContext = shared.tlsContext
         }
         wire.budget = handshakesPerTurn
+    }
+
+    /// Draws the carried time towards the wall clock; the first loop counts the steps for all.
+    private mutating func correctClock(boot: Int64) {
+        let steps = carried.steps
+        carried.correct(wall: SystemClock.wallMicroseconds(), boot: boot)
+        if settings.number == 0, carried.steps > steps { counters.add(.clockSteps, 1) }
     }
 
     /// Takes over another database; what was remembered of the old one goes with it.

@@ -60,6 +60,9 @@ extension EdgeOperations {
             counters.total(.connectionsAdopted))
         text.counter(
             "received_bytes_total", "Bytes received from clients.", counters.total(.bytesReceived))
+        text.counter(
+            "clock_steps_total", "Steps of the wall clock by a second or more.",
+            counters.total(.clockSteps))
         text.counter("sent_bytes_total", "Bytes sent to clients.", counters.total(.bytesSent))
         text.counter("loop_calls_total", "System calls of the event loops, by kind.")
         text.sample(counters.total(.callsWait), ["call": "wait"])

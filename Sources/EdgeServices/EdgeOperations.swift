@@ -128,6 +128,8 @@ public struct EdgeOperationsSources: Sendable {
     public var database: @Sendable () -> DatabaseFacts
     /// Why the node is not ready beyond what the other facts tell (node not claimed, fenced…).
     public var hindrances: @Sendable () -> [String]
+    /// What is wrong with a node that had better get traffic all the same.
+    public var warnings: @Sendable () -> [String]
     /// Event loops that stand still.
     public var silentLoops: @Sendable () -> Int
     /// Whether a drain has begun.
@@ -146,6 +148,7 @@ public struct EdgeOperationsSources: Sendable {
         links = { LinkFacts() }
         database = { DatabaseFacts() }
         hindrances = { [] }
+        warnings = { [] }
         silentLoops = { 0 }
         isDraining = { false }
         reload = { ["reloading is not wired"] }
@@ -200,10 +203,15 @@ public final class EdgeOperations: OperationsHandler {
         case "/healthz": return .json(JSONText.object { $0.member("status", "alive") })
         default:
             let reasons = unreadyReasons()
+            let warnings = sources.warnings()
             let json = JSONText.object { json in
                 json.member("ready", reasons.isEmpty)
                 json.array("reasons") { json in
                     for reason in reasons { json.value(reason) }
+                }
+                guard !warnings.isEmpty else { return }
+                json.array("warnings") { json in
+                    for warning in warnings { json.value(warning) }
                 }
             }
             return .json(json, status: reasons.isEmpty ? 200 : 503)

@@ -26,6 +26,8 @@ public enum RingLogLimits {
     public static let leaseMilliseconds: Int64 = 3000
     /// How long before its end the lease is renewed.
     public static let leaseMarginMilliseconds: Int64 = 1500
+    /// How far the wall clock may be off the latest lease at a start before it is doubted.
+    public static let doubtMilliseconds: Int64 = 86_400_000
     /// The longest that the spooler sleeps, so that a long `spool.sync` cannot let a ring fill.
     public static let maximumTickMicroseconds: Int64 = 100_000
     /// How long the spooler waits after the disk was full before it tries to make a file again.

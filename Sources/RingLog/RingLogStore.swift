@@ -20,6 +20,13 @@ public final class RingLogStore: Sendable {
     /// What the operator should know of the opening, one line each; empty when all was well.
     public let notices: [String]
 
+    /// What is to be added to the wall clock of the start, microseconds; not 0 when it was not believed.
+    public let clockCorrection: Int64
+
+    /// Says what time it is when the wall clock is more than a day off the latest lease: the wall clock
+    /// and the lease come in, microseconds since 1970, and the time that identities begin at comes out.
+    public typealias ClockJudge = (_ wall: Int64, _ lease: Int64) -> Int64
+
     private let workers: Int
     private let wake: SpoolerWake
     private let spooler: Spooler
@@ -37,22 +44,25 @@ public final class RingLogStore: Sendable {
     /// - Parameters:
     ///   - node: 0...127; the directories must be this node's.
     ///   - workers: Live rings, 1...32.
+    ///   - judge: Asked when the wall clock is in doubt; by default it is believed.
     /// - Throws: ``RingLogError/lockedBy(pid:path:)`` at once when another process holds a
     ///   directory.
     public convenience init(
-        node: UInt8, workers: Int, ring: RingOptions, spool: SpoolOptions
+        node: UInt8, workers: Int, ring: RingOptions, spool: SpoolOptions,
+        judge: ClockJudge = { wall, _ in wall }
     ) throws(RingLogError) {
         try self.init(
             node: node, workers: workers, ring: ring, spool: spool, files: KernelFiles(),
             clock: SystemClock.wallMicroseconds,
             host: HostIdentity(
                 bootID: EntityID(MachineIdentity.bootID()) ?? .zero,
-                machine: MachineIdentity.machine()))
+                machine: MachineIdentity.machine()), judge: judge)
     }
 
     init(
         node: UInt8, workers: Int, ring: RingOptions, spool: SpoolOptions,
-        files: any SpoolFileSystem, clock: @escaping @Sendable () -> Int64, host: HostIdentity
+        files: any SpoolFileSystem, clock: @escaping @Sendable () -> Int64, host: HostIdentity,
+        judge: ClockJudge = { wall, _ in wall }
     ) throws(RingLogError) {
         do {
             wake = try SpoolerWake()
@@ -62,12 +72,13 @@ public final class RingLogStore: Sendable {
         var opening = try StoreOpening(
             node: node, workers: workers, ring: ring, spool: spool, files: files, clock: clock,
             host: host)
-        let opened = try opening.open(wake: wake)
+        let opened = try opening.open(wake: wake, judge: judge)
         spoolUUID = opened.spoolUUID
         rings = opened.spooler.handles
         quotaBytes = spool.quotaBytes
         isRingMemoryBacked = opened.isRingMemoryBacked
         notices = opened.notices
+        clockCorrection = opened.clockCorrection
         spooler = opened.spooler
         locks = Mutex([opened.ringLock, opened.spoolLock])
         self.workers = workers

@@ -23,7 +23,7 @@ final class SegmentPool: @unchecked Sendable {
     let files: any SpoolFileSystem
     let segmentBytes: Int
     let quotaSegments: Int
-    private let inUseCount = Atomic<Int>(0)
+    private let inUse = Atomic<Int>(0)
     private var free: [PreparedFile] = []
     let maker: SegmentMaker
     /// Set while the spooler's thread runs.
@@ -39,14 +39,14 @@ final class SegmentPool: @unchecked Sendable {
         maker = SegmentMaker(directory: directory, files: files, segmentBytes: segmentBytes)
     }
 
-    /// Segments that hold, or held until they are released, somebody's records.
-    var inUse: Int { inUseCount.load(ordering: .relaxed) }
+    /// Bytes of the segments that hold, or held until they are released, somebody's records.
+    var inUseBytes: Int { inUse.load(ordering: .relaxed) }
     var freeCount: Int { free.count }
 
     /// Counts a segment that was found at open, and keeps its number from being given again.
-    func adopt(number: UInt64) {
-        inUseCount.add(1, ordering: .relaxed)
-        noteNumber(number)
+    func adopt(_ header: SegmentHeader) {
+        inUse.add(header.segmentBytes, ordering: .relaxed)
+        noteNumber(header.number)
     }
 
     /// Keeps a number from being given again.
@@ -64,12 +64,39 @@ final class SegmentPool: @unchecked Sendable {
     }
 
     /// Whether one more segment may be taken without yielding any.
-    func hasRoom(forConversions: Bool) -> Bool { inUse < limit(forConversions: forConversions) }
+    func hasRoom(forConversions: Bool) -> Bool {
+        inUseBytes + segmentBytes <= limitBytes(forConversions: forConversions)
+    }
 
-    /// Segments that may be in use: clicks leave the last tenth.
-    func limit(forConversions: Bool) -> Int {
+    /// Bytes that may be in use: clicks leave the last tenth.
+    func limitBytes(forConversions: Bool) -> Int {
         let kept = forConversions ? 0 : max(1, quotaSegments / RingLogLimits.conversionShare)
-        return max(1, quotaSegments - kept)
+        return max(1, quotaSegments - kept) * segmentBytes
+    }
+
+    /// A segment of before, at whose end `end` nothing more is written, as it should be from now on:
+    /// cut to what it holds when that is less than half of it, so that no number of restarts fills the
+    /// quota with room that nobody uses.
+    ///
+    /// The next sync makes it durable; ``cut(_:)`` follows.
+    func shortened(_ segment: SpoolSegment, end: Int) -> SegmentHeader {
+        var header = segment.header
+        let bytes = (end + 4095) / 4096 * 4096
+        guard bytes < segmentBytes / 2, bytes < header.segmentBytes else { return header }
+        header.segmentBytes = bytes
+        do {
+            try writeHeader(header, to: segment.file)
+            return header
+        } catch {
+            return segment.header
+        }
+    }
+
+    /// Gives the disk back what a shortened segment does not need.
+    func cut(_ segment: SpoolSegment) {
+        guard let status = try? segment.file.status(), status.bytes > segment.header.segmentBytes
+        else { return }
+        try? segment.file.truncate(to: segment.header.segmentBytes)
     }
 
     /// A segment with this header (number and size are filled in), which the next sync makes durable.
@@ -89,7 +116,7 @@ final class SegmentPool: @unchecked Sendable {
             throw .failed(error)
         }
         nextNumber += 1
-        inUseCount.add(1, ordering: .relaxed)
+        inUse.add(segmentBytes, ordering: .relaxed)
         if preparer != nil { prepareSpares(now: now) }
         return SpoolSegment(
             file: free.file, path: path, header: header, durableEnd: RingLogLimits.fileHeadBytes,
@@ -99,7 +126,7 @@ final class SegmentPool: @unchecked Sendable {
     /// Takes a segment back whose records nobody needs any more.
     func giveBack(_ segment: SpoolSegment, spare: Int) {
         segment.release()
-        inUseCount.subtract(1, ordering: .relaxed)
+        inUse.subtract(segment.header.segmentBytes, ordering: .relaxed)
         guard !segment.isSuspect, free.count < spare else {
             try? files.remove(segment.path)
             return
@@ -121,13 +148,16 @@ final class SegmentPool: @unchecked Sendable {
     /// thread when it runs, else one at a time here.
     func prepareSpares(now: Int64) {
         guard let preparer else {
-            guard free.isEmpty, now >= retryAt, inUse + 1 < quotaSegments else { return }
+            guard free.isEmpty, now >= retryAt, roomSegments > 1 else { return }
             if let made = try? maker.make() { free.append(made) }
             return
         }
-        let room = quotaSegments - inUse - free.count
+        let room = roomSegments - free.count
         preparer.want(max(0, min(RingLogLimits.readySegments - free.count, room)))
     }
+
+    /// Whole segments that the quota still has room for.
+    private var roomSegments: Int { (quotaSegments * segmentBytes - inUseBytes) / segmentBytes }
 
     private func freeFile(now: Int64) throws(SegmentShortage) -> PreparedFile {
         if let last = free.popLast() { return last }

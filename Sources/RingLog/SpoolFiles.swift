@@ -13,6 +13,8 @@ protocol SpoolFile: AnyObject, Sendable {
     func sync() throws(Errno)
     /// Allocates blocks for the first bytes.
     func allocate(_ bytes: Int) throws(Errno)
+    /// Gives the file another length.
+    func truncate(to bytes: Int) throws(Errno)
     /// Length, owner and kind.
     func status() throws(Errno) -> FileStatus
 }
@@ -49,6 +51,7 @@ struct KernelFiles: SpoolFileSystem {
         func syncData() throws(Errno) { try descriptor.syncData() }
         func sync() throws(Errno) { try descriptor.sync() }
         func allocate(_ bytes: Int) throws(Errno) { try descriptor.allocate(bytes) }
+        func truncate(to bytes: Int) throws(Errno) { try descriptor.truncate(to: bytes) }
         func status() throws(Errno) -> FileStatus { try descriptor.status() }
     }
 

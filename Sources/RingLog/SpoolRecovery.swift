@@ -104,15 +104,17 @@ struct SpoolRecovery {
             log.segments.sort {
                 ($0.firstSequence, $0.header.number) < ($1.firstSequence, $1.header.number)
             }
-            try settle(&log)
-            for segment in log.segments { pool.adopt(number: segment.header.number) }
+            try settle(&log, pool)
+            for segment in log.segments { pool.adopt(segment.header) }
             logs[ringUUID] = log.segments.isEmpty ? nil : log
         }
         for (file, path) in freeFiles { pool.keep(file, path: path, spare: spare) }
         freeFiles = []
     }
 
-    private mutating func settle(_ log: inout RecoveredLog) throws(RingLogError) {
+    private mutating func settle(
+        _ log: inout RecoveredLog, _ pool: SegmentPool
+    ) throws(RingLogError) {
         var kept: [SpoolSegment] = []
         for segment in log.segments.reversed() {
             if let next = kept.last {
@@ -139,15 +141,20 @@ struct SpoolRecovery {
                 freeFiles.append((segment.file, segment.path))
                 continue
             }
+            let header = pool.shortened(segment, end: end)
             do {
                 // A killed process leaves its writes to the kernel; durable means synced.
                 try segment.file.syncData()
             } catch {
                 throw .inputOutput(path: segment.path, error)
             }
-            segment.publish(end: end, lastSequence: last)
+            let sealed = SpoolSegment(
+                file: segment.file, path: segment.path, header: header, durableEnd: end,
+                lastSequence: last)
+            sealed.seal()
+            pool.cut(sealed)
             log.lastSequence = last
-            kept.append(segment)
+            kept.append(sealed)
         }
         log.segments = kept.reversed()
     }

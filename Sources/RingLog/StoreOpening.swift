@@ -11,6 +11,7 @@ struct OpenedStore {
     let spoolUUID: EntityID
     let notices: [String]
     let isRingMemoryBacked: Bool
+    let clockCorrection: Int64
 }
 
 /// Who opens a store: passed in, so that a test can be another boot or another machine.
@@ -36,6 +37,8 @@ struct StoreOpening {
     /// Ring files whose records are in the spool, to be removed once the identity says so.
     private var finished: [String] = []
     private var damaged: [String] = []
+    /// The time that identities begin at, microseconds: the wall clock's where that is believed.
+    private var start: Int64 = 0
 
     init(
         node: UInt8, workers: Int, ring: RingOptions, spool: SpoolOptions,
@@ -72,7 +75,9 @@ struct StoreOpening {
     }
 
     /// Opens everything.
-    mutating func open(wake: SpoolerWake) throws(RingLogError) -> OpenedStore {
+    mutating func open(
+        wake: SpoolerWake, judge: RingLogStore.ClockJudge
+    ) throws(RingLogError) -> OpenedStore {
         let ringLock = try DirectoryLock(ring.directory)
         let spoolLock = try DirectoryLock(spool.directory)
         let isMemoryBacked = (try? FileSystem.isMemoryBacked(ring.directory)) ?? false
@@ -87,6 +92,7 @@ struct StoreOpening {
             quotaBytes: spool.quotaBytes)
         var recovery = try SpoolRecovery(directory: spool.directory, pool: pool)
         let (identityFile, identity) = try openIdentity(recovery, now: now)
+        start = judged(now, identity, judge)
         let memories = try openRings()
         try recovery.settle(
             spoolUUID: identity.spoolUUID, rings: memories.map(\.header), pool: pool,
@@ -120,7 +126,19 @@ struct StoreOpening {
             &found, pool: pool, identityFile: identityFile, identity: next, wake: wake, now: now)
         return OpenedStore(
             ringLock: ringLock, spoolLock: spoolLock, spooler: spooler,
-            spoolUUID: identity.spoolUUID, notices: notices, isRingMemoryBacked: isMemoryBacked)
+            spoolUUID: identity.spoolUUID, notices: notices, isRingMemoryBacked: isMemoryBacked,
+            clockCorrection: start - now)
+    }
+
+    /// The wall clock's time, or a better one where that is a day off the latest lease.
+    private func judged(
+        _ now: Int64, _ identity: SpoolIdentity, _ judge: RingLogStore.ClockJudge
+    ) -> Int64 {
+        let lease = identity.rings.map(\.leaseMilliseconds).max() ?? 0
+        guard lease > 0, abs(now / 1000 - lease) > RingLogLimits.doubtMilliseconds else {
+            return now
+        }
+        return judge(now, lease * 1000)
     }
 
     // MARK: Identity
@@ -225,7 +243,7 @@ struct StoreOpening {
                 memory = try makeRing(worker, identity: identity, now: now)
             }
             memory.epoch.store(epoch)
-            let floor = max(now / 1000, identity.rings[worker].leaseMilliseconds)
+            let floor = max(start / 1000, identity.rings[worker].leaseMilliseconds)
             let log = logs.removeValue(forKey: memory.header.ringUUID)
             found.append(
                 RingHandle.Found(
@@ -390,8 +408,10 @@ struct StoreOpening {
     }
 
     private mutating func noteClock(_ found: [RingHandle.Found], now: Int64) {
-        let day: Int64 = 86_400_000
-        for ring in found where !ring.isRetired && ring.idFloorMilliseconds - now / 1000 > day {
+        for ring in found
+        where !ring.isRetired
+            && ring.idFloorMilliseconds - now / 1000 > RingLogLimits.doubtMilliseconds
+        {
             notices.append(
                 "the wall clock is more than a day behind the identities of ring \(ring.ringID); "
                     + "they go on from where they were")

@@ -65,6 +65,8 @@ public enum EdgeCounter: Int, CaseIterable, Sendable {
     case connectionsPassed
     /// Connections taken over from a predecessor.
     case connectionsAdopted
+    /// Steps of the wall clock, as the first loop saw them.
+    case clockSteps
     /// Bytes received from clients.
     case bytesReceived
     /// Bytes sent to clients.

@@ -123,6 +123,10 @@ struct EdgeOperationsTests {
             get(lost, "/readyz") == (
                 503, "{\"ready\":false,\"reasons\":[\"the spool cannot be synced\"]}\n"
             ))
+        #expect(
+            get(handler { $0.warnings = { ["it is full"] } }, "/readyz") == (
+                200, "{\"ready\":true,\"reasons\":[],\"warnings\":[\"it is full\"]}\n"
+            ))
         // A lost database does not unready the edge.
         #expect(get(handler { $0.database = { DatabaseFacts() } }, "/readyz").0 == 200)
     }
@@ -202,5 +206,23 @@ struct EdgeOperationsTests {
         #expect(lines.contains("clickd_ring_head_sequence{ring=\"33\"} 9"))
         #expect(lines.contains("clickd_ring_spool_used_bytes{ring=\"33\"} 100"))
         #expect(lines.contains("clickd_oldest_unflushed_seconds{ring=\"33\"} 0.75"))
+    }
+}
+
+@Suite("A doubtful clock")
+struct ClockDoubtTests {
+    private let day: Int64 = 86_400_000_000
+
+    @Test("The database decides; without it a clock that went back or far ahead is not believed")
+    func judged() {
+        func verdict(_ wall: Int64, _ database: Int64?) -> ClockDoubt.Verdict {
+            ClockDoubt.judge(wall: wall, lease: 1000 * day, database: database)
+        }
+        #expect(verdict(1300 * day, 1300 * day + 5) == .wall)
+        #expect(verdict(1300 * day, 1002 * day) == .database(1002 * day))
+        #expect(verdict(10 * day, 1002 * day) == .database(1002 * day))
+        #expect(verdict(1400 * day, nil) == .wall)
+        #expect(verdict(1400 * day + 1, nil) == .lease)
+        #expect(verdict(998 * day, nil) == .lease)
     }
 }

@@ -129,25 +129,9 @@ struct RestartTests {
     }
 
     private func startLoad(on stack: ServiceStack) throws -> RestartLoad {
-        let merchant = SampleData.merchant(2)
-        let key = try stack.signingKey(merchant: merchant)
-        let digests = OpenSSLDigests()
         let load = RestartLoad(
-            stack.address, slugs: (1...SampleData.links).map { SampleData.slug($0) }
-        ) { order in
-            let body =
-                "{\"merchant_id\":\"\(merchant)\",\"order_id\":\"\(order)\",\"amount\":\"10\","
-                + "\"currency\":\"USD\"}"
-            let timestamp = SystemClock.wallMicroseconds() / 1_000_000
-            let text = "msg_\(order).\(timestamp).\(body)"
-            let digest = digests.hmacSHA256(key: key, message: Array(text.utf8))
-            return SignedPost(
-                headers: [
-                    "webhook-id: msg_\(order)", "webhook-timestamp: \(timestamp)",
-                    "webhook-signature: v1,\(Base64.encode(digest))",
-                    "Content-Type: application/json",
-                ], body: body)
-        }
+            stack.address, slugs: (1...SampleData.links).map { SampleData.slug($0) },
+            post: try stack.signedPosts())
         try load.start(clients: 9, senders: 3)
         return load
     }
@@ -165,8 +149,8 @@ struct RestartTests {
     ) throws {
         try stack.flush()
         #expect(Set(account.clicks).count == account.clicks.count)
-        try load(account.clicks.map { "\($0)" }, into: "seen (click_id bigint)", stack)
-        try load(account.orders, into: "ordered (order_id text)", stack)
+        try stack.fill("seen (click_id bigint)", account.clicks.map { "\($0)" })
+        try stack.fill("ordered (order_id text)", account.orders)
         #expect(
             try stack.count(
                 "SELECT count(*) FROM seen s WHERE NOT EXISTS (SELECT 1 FROM clicks_logs c WHERE c.click_id = s.click_id)"
@@ -185,16 +169,5 @@ struct RestartTests {
         #expect(
             sales >= account.orders.count && sales <= account.orders.count + slack,
             "\(sales) sales, \(account.orders.count) accepted")
-    }
-
-    private func load(_ lines: [String], into table: String, _ stack: ServiceStack) throws {
-        let name = table.prefix { $0 != " " }
-        let file = "\(stack.directory)/\(name).txt"
-        let text = lines.map { "\($0)\n" }.joined()
-        try Array(text.utf8).withUnsafeBytes {
-            try FileSystem.replace(file, with: $0, permissions: 0o644)
-        }
-        _ = try stack.psql("CREATE TABLE \(table)", ["-q"])
-        _ = try stack.psql("\\copy \(name) FROM '\(file)'", ["-q"])
     }
 }

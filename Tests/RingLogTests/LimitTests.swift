@@ -51,6 +51,27 @@ struct LimitTests {
         #expect(again == 4097)
     }
 
+    @Test("Many short lives do not fill the quota with segments that hold next to nothing")
+    func shortLives() throws {
+        let directories = TestDirectories()
+        for life in 0..<30 {
+            let store = try directories.open(segments: 6)
+            var appender = store.appender(worker: 0)
+            for _ in 0..<3 { _ = appender.append(payload(UInt64(life), 1000)) }
+            store.turnSpooler()
+            #expect(store.rings[0].ringUsedBytes == 0, "life \(life): the ring keeps its records")
+            store.abandon()
+        }
+        let store = try directories.open(segments: 6)
+        defer { store.abandon() }
+        let (records, gaps) = readAll(store.rings[0])
+        #expect(records.map(\.sequence) == Array(1...90) && gaps.isEmpty)
+        let bytes = try directories.files(directories.spool, ".segment").map {
+            try FileSystem.status($0).bytes
+        }
+        #expect(bytes.reduce(0, +) < 6 * 139_264)
+    }
+
     @Test(
         "At the quota the ring fills; a waiting conversion may use the last tenth; flushed yields")
     func quota() throws {

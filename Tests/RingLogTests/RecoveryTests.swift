@@ -249,6 +249,32 @@ struct RecoveryTests {
         #expect(second.notices.contains { $0.contains("wall clock") })
     }
 
+    @Test("A wall clock a day off the lease is judged; one that is nearer is not asked about")
+    func doubtfulClock() throws {
+        let directories = TestDirectories()
+        let first = try directories.open()
+        let lease = first.rings[0].leaseMilliseconds
+        first.abandon()
+        var asked: [Int64] = []
+        directories.judge = { wall, lease in
+            asked = [wall, lease]
+            return lease + 7_000_000
+        }
+        directories.clock.advance(86_400_000_000)
+        let second = try directories.open()
+        #expect(asked.isEmpty && second.clockCorrection == 0)
+        let next = second.rings[0].leaseMilliseconds
+        #expect(next == lease + 86_400_000)
+        second.abandon()
+        directories.clock.advance(10 * 365 * 86_400_000_000)
+        let wall = directories.clock.microseconds
+        let third = try directories.open()
+        defer { third.abandon() }
+        #expect(asked == [wall, next * 1000])
+        #expect(third.rings[0].idFloorMilliseconds == next + 7000)
+        #expect(third.clockCorrection == next * 1000 + 7_000_000 - wall)
+    }
+
     @Test("Either slot of the identity file is enough; without both it is made from the segments")
     func damagedIdentity() throws {
         let directories = TestDirectories()

@@ -23,6 +23,8 @@ final class TestDirectories {
     let disk = FaultyDisk()
     var bootID = EntityID(high: 1, low: 2)
     var machine = "test-machine"
+    /// What is made of a doubtful wall clock.
+    var judge: RingLogStore.ClockJudge = { wall, _ in wall }
 
     init() {
         let name = Randomness.bytes(8).map { String($0, radix: 16) }.joined()
@@ -42,7 +44,7 @@ final class TestDirectories {
                 quotaBytes: segments * segmentBytes, syncMicroseconds: 100_000,
                 retainMicroseconds: retain),
             files: disk, clock: { [clock] in clock.microseconds },
-            host: HostIdentity(bootID: bootID, machine: machine))
+            host: HostIdentity(bootID: bootID, machine: machine), judge: judge)
     }
 
     func files(_ directory: String, _ suffix: String) throws -> [String] {
@@ -104,6 +106,7 @@ final class FaultyDisk: SpoolFileSystem {
             if disk.fault == .full { throw .noSpace }
             try file.allocate(bytes)
         }
+        func truncate(to bytes: Int) throws(Errno) { try file.truncate(to: bytes) }
         func status() throws(Errno) -> FileStatus { try file.status() }
     }
 

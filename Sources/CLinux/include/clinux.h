@@ -64,6 +64,8 @@ int clinux_name_thread(const char *name);
 ssize_t clinux_random(void *bytes, size_t length);
 /// `memfd_create` with close-on-exec.
 int clinux_memory_file(const char *name);
+/// Makes a file share the blocks of another (FICLONE); `ioctl` is variadic.
+int clinux_clone_file(int to, int from);
 /// The magic number of the file system at a path, and the bytes free to an unprivileged writer.
 int clinux_file_system(const char *path, int64_t *type, int64_t *available);
 /// Has large blocks go back to the system when freed, and few arenas; before any thread starts.

@@ -1,0 +1,121 @@
+// The power goes at a random moment: the disk has what it was given, memory and rings are gone, and the
+// machine boots anew. What was acknowledged is asked for in the database of another machine.
+import LinuxIO
+import Testing
+import Tracking
+import Workbench
+
+@Suite("Power cuts", .serialized)
+struct PowerCutTests {
+    private static let isSoak = CurrentProcess.environment("CLICKD_SOAK") != nil
+    /// Cuts: fifty in the long run.
+    private static let cuts = isSoak ? 50 : 4
+    /// `spool.sync` as it is by default, microseconds.
+    private static let syncMicroseconds: Int64 = 100_000
+
+    /// One cut, as the client's clock saw it.
+    private struct Cut {
+        /// When it came, microseconds of the monotonic clock.
+        var at: Int64
+        /// When nobody was answered any more.
+        var end: Int64
+        /// How long a sync took before it, at most: as conversions next to it waited.
+        var syncMicroseconds: Int64
+    }
+
+    @Test(
+        "After power cuts the daemon starts by itself, has every conversion and all clicks but the last",
+        .enabled(if: ImageDisk.cutHindrance() == nil, "needs root, loop devices and XFS"))
+    func cut() throws {
+        try Stacks.with { stack in
+            let disk = try ImageDisk(
+                directory: "\(stack.directory)/machine", bytes: 192 << 20,
+                medium: ImageDisk.memoryMedium(for: stack.directory))
+            defer { disk.remove() }
+            defer { stack.killClickd() }
+            stack.settings["spool"] =
+                "{ directory: \(disk.mountPoint)/spool, segment: 1MiB, quota: 96MiB }"
+            stack.settings["links"] = "{ snapshot: \(disk.mountPoint)/links.snapshot }"
+            try stack.writeConfiguration()
+            try boot(stack)
+            // One sender: its ring is synced on demand, the others' only by the clock.
+            let load = try stack.crashLoad(senders: 1)
+            var cuts: [Cut] = []
+            for number in 1...PowerCutTests.cuts {
+                cuts.append(try cutPower(number, stack, disk, load))
+                try boot(stack)
+            }
+            Thread.sleep(microseconds: 200_000)
+            let memory = load.finish()
+            try stack.flushAll()
+            try expectPromises(memory, cuts, stack)
+        }
+    }
+
+    /// Another boot: no ring, another boot ID, only the disk is as before.
+    private func boot(_ stack: ServiceStack) throws {
+        try FileSystem.removeTree(stack.ringDirectory)
+        let id = "\(stack.directory)/boot_id"
+        let bytes = hexadecimalText(Randomness.bytes(16))
+        let cuts = [0, 8, 12, 16, 20, 32]
+        let text = zip(cuts, cuts.dropFirst()).map { from, to in
+            String(bytes.dropFirst(from).prefix(to - from))
+        }.joined(separator: "-")
+        try Array("\(text)\n".utf8).withUnsafeBytes { try FileSystem.replace(id, with: $0) }
+        stack.launcher = [
+            "unshare", "-m", "sh", "-c",
+            "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"", id,
+        ]
+        try stack.startClickd()
+    }
+
+    /// Lets the machine work for a random time, then takes its power.
+    private func cutPower(
+        _ number: Int, _ stack: ServiceStack, _ disk: ImageDisk, _ load: CrashLoad
+    ) throws -> Cut {
+        let daemon = try #require(stack.clickd)
+        let before = load.count
+        _ = load.takeSlowestOrder()
+        var random = SystemRandomNumberGenerator()
+        Thread.sleep(microseconds: Int64.random(in: 300_000...1_300_000, using: &random))
+        let at = SystemClock.monotonicNanoseconds() / 1000
+        // Stopped, so that nobody is answered by a machine that is dead already.
+        daemon.send(.stop)
+        try disk.keepState()
+        let slowest = load.takeSlowestOrder()
+        let end = SystemClock.monotonicNanoseconds() / 1000
+        stack.killClickd()
+        #expect(load.count > before, "cut \(number) met no traffic")
+        try disk.putBackState()
+        return Cut(at: at, end: end, syncMicroseconds: slowest)
+    }
+
+    private func expectPromises(
+        _ memory: CrashMemory, _ cuts: [Cut], _ stack: ServiceStack
+    ) throws {
+        let verdict = try stack.judge(memory)
+        var oldest: Int64 = 0
+        var late = 0
+        var hit = Set<Int>()
+        for click in verdict.lostClicks {
+            let index = try #require(cuts.firstIndex { $0.end >= click.sentAt }, "no cut after it")
+            hit.insert(index)
+            let age = cuts[index].at - click.sentAt
+            oldest = max(oldest, age)
+            if age > PowerCutTests.syncMicroseconds + cuts[index].syncMicroseconds { late += 1 }
+        }
+        let syncs = cuts.map(\.syncMicroseconds).sorted()
+        let gaps = try stack.count(
+            "SELECT count(*) FROM ingest_gaps WHERE cause LIKE 'machine_stopped%'")
+        print(
+            "\(cuts.count) power cuts: \(memory)\n  \(verdict)\n  \(hit.count) cuts lost clicks, the "
+                + "oldest \(oldest / 1000) ms old; a conversion's sync took at most \(syncs[syncs.count / 2] / 1000) ms "
+                + "(median of the cuts), \((syncs.last ?? 0) / 1000) ms (worst); \(gaps) gaps recorded"
+        )
+        #expect(late == 0, "\(late) clicks were older than spool.sync and a sync")
+        #expect(verdict.lostOrders == 0 && verdict.duplicates == 0 && verdict.invented == 0)
+        #expect(!hit.isEmpty, "no cut took anything: the fault did not happen")
+        #expect(memory.orders.count > cuts.count)
+        #expect(gaps > 0)
+    }
+}
