@@ -22,10 +22,11 @@ public enum RingLogLimits {
     public static let minimumSegmentBytes = 139_264
     /// One part in so many of ring and quota is kept for conversions.
     public static let conversionShare = 10
-    /// How far ahead of the clock the identity lease reaches.
+    /// How far ahead of the latest identity the lease reaches.
     public static let leaseMilliseconds: Int64 = 3000
-    /// How long before its end the lease is renewed.
-    public static let leaseMarginMilliseconds: Int64 = 1500
+    /// How long before its end the lease is renewed: a disk may stand for that long, less
+    /// `ClickIDMinter.reserveMilliseconds`, before the loops have to hold their clocks.
+    public static let leaseMarginMilliseconds: Int64 = 2000
     /// The longest that the spooler sleeps, so that a long `spool.sync` cannot let a ring fill.
     public static let maximumTickMicroseconds: Int64 = 100_000
     /// How long the spooler waits after the disk was full before it tries to make a file again.

@@ -116,7 +116,7 @@ final class Spooler: @unchecked Sendable {
             }
         }
         if isDue { lastSync = now }
-        renewLease(now: now)
+        renewLease()
         if now - lastCare >= 1_000_000 || now < lastCare {
             lastCare = now
             releaseFlushed(now: now)
@@ -170,19 +170,20 @@ final class Spooler: @unchecked Sendable {
 
     // MARK: Lease and identity
 
-    private func renewLease(now: Int64) {
-        let milliseconds = now / 1000
+    /// Writes leases further ahead before an event loop comes near the end of one.
+    ///
+    /// They follow what the loops tell, never the wall clock: a lease that a clock's step had carried
+    /// off would hold for ever.
+    private func renewLease() {
         let isNear = handles.contains { handle in
             !handle.isRetired
-                && latest(handle, now: milliseconds) + RingLogLimits.leaseMarginMilliseconds
+                && latest(handle) + RingLogLimits.leaseMarginMilliseconds
                     > handle.leaseMilliseconds
         }
         guard isNear else { return }
         let live = handles.filter { !$0.isRetired }
         let leases = live.map {
-            max(
-                latest($0, now: milliseconds) + RingLogLimits.leaseMilliseconds,
-                $0.leaseMilliseconds)
+            max(latest($0) + RingLogLimits.leaseMilliseconds, $0.leaseMilliseconds)
         }
         let isWritten = update { identity in
             for (handle, lease) in zip(live, leases) {
@@ -194,8 +195,8 @@ final class Spooler: @unchecked Sendable {
         for (handle, lease) in zip(live, leases) { handle.setLease(lease) }
     }
 
-    private func latest(_ handle: RingHandle, now: Int64) -> Int64 {
-        max(now, handle.idFloorMilliseconds, Int64(bitPattern: handle.cells.latestIdentity.load()))
+    private func latest(_ handle: RingHandle) -> Int64 {
+        max(handle.idFloorMilliseconds, Int64(bitPattern: handle.cells.latestIdentity.load()))
     }
 
     /// Changes the identity file, durable before it returns; whether that worked.

@@ -139,8 +139,7 @@ struct FlusherDecisionTests {
         clock.observe(time: Timestamp(microseconds: 10_000_000), head: 7)
         #expect(clock.time(through: 6) == nil)
         clock.observe(time: Timestamp(microseconds: 20_000_000), head: 9)  // One is open: ignored.
-        let reached = Timestamp(
-            microseconds: 10_000_000 - FlusherLimits.watermarkMarginMicroseconds)
+        let reached = Timestamp(microseconds: 10_000_000)
         #expect(clock.time(through: 7) == reached)
         clock.commit(through: 7)
         #expect(clock.reached == reached)

@@ -16,7 +16,9 @@ final class FakeRing: RecordRing {
     var epoch: UInt64 = 1
     var isRetired = false
     var clockOffset: Int64?
-    var leaseMicroseconds: Int64?
+    /// What the loop of the ring promises; by the wall clock unless a test says otherwise.
+    var oldestStamp: Timestamp? { promise() }
+    var promise: () -> Timestamp? = { nil }
     var recoveredLosses: [LostRecords] = []
     var entries: [Entry] = []
     var missing: Set<UInt64> = []

@@ -10,6 +10,12 @@ import Workbench
 
 @Suite("Flusher, simulated")
 struct FlusherSimulationTests {
+    /// Lives that found a fault once.
+    ///
+    /// 797888776246: the spooler stands beyond the lease, the process crashes, the clock was set back:
+    /// the successor minted an identity again.
+    private static let keptSeeds: [UInt64] = [797_888_776_246]
+
     @Test("Whatever fails and whenever, each record ends in exactly one place")
     func lives() throws {
         let soaks = CurrentProcess.environment("CLICKD_SOAK") != nil
@@ -17,10 +23,11 @@ struct FlusherSimulationTests {
         // The short run is the same each time; the long one explores.
         let first = chosen ?? (soaks ? UInt64.random(in: 0..<1 << 40) : 1)
         let lives: UInt64 = chosen != nil ? 1 : soaks ? 20_000 : 500
+        let kept = chosen == nil ? Self.keptSeeds : []
         var struck: [String: Int] = [:]
         var totals = Simulation.Totals()
         print("seeds \(first)..<\(first + lives); one alone: CLICKD_SEED=\(first)")
-        for seed in first..<first + lives {
+        for seed in kept + Array(first..<first + lives) {
             let simulation = try Simulation(seed: seed)
             simulation.isTraced = chosen != nil
             try simulation.run()
@@ -43,6 +50,7 @@ struct FlusherSimulationTests {
         #expect(struck["death"] ?? 0 > 0 && struck["failover"] ?? 0 > 0)
         #expect(totals.crashes > 0 && totals.reboots > 0 && totals.refusedAppends > 0)
         #expect(totals.lost > 0 && totals.asides > 0 && totals.clockSteps > 0)
+        #expect(totals.held > 0 && totals.unminted > 0)
     }
 }
 
@@ -59,6 +67,8 @@ final class Simulation {
         var reboots = 0
         var cleanStops = 0
         var clockSteps = 0
+        var held = 0
+        var unminted = 0
 
         static func += (left: inout Totals, right: Totals) {
             left.appended += right.appended
@@ -70,12 +80,15 @@ final class Simulation {
             left.reboots += right.reboots
             left.cleanStops += right.cleanStops
             left.clockSteps += right.clockSteps
+            left.held += right.held
+            left.unminted += right.unminted
         }
 
         var description: String {
             "\(appended) records: \(stored) stored, \(asides) set aside, \(lost) lost with a gap; "
                 + "\(refusedAppends) refused by a full ring; \(crashes) crashes, \(reboots) reboots, "
-                + "\(cleanStops) clean stops, \(clockSteps) clock steps"
+                + "\(cleanStops) clean stops, \(clockSteps) clock steps; "
+                + "\(held) stamped by a held clock, \(unminted) without an identity"
         }
     }
 
@@ -91,13 +104,26 @@ final class Simulation {
         var appender: RingAppender
         var minter: ClickIDMinter
         var offset: Int64
+        /// The clock of the turn that is under way.
+        private(set) var now: Int64 = 0
 
-        init(_ store: RingLogStore, _ index: Int, offset: Int64) {
+        init(_ store: RingLogStore, _ index: Int, offset: Int64, reserve: Int64, at boot: Int64) {
             appender = store.appender(worker: index)
             let ring = store.rings[index]
-            minter = ClickIDMinter(ring: ring.ringID, floorMilliseconds: ring.idFloorMilliseconds)
+            minter = ClickIDMinter(
+                ring: ring.ringID, floorMilliseconds: ring.idFloorMilliseconds,
+                leaseMilliseconds: appender.leaseMilliseconds, reserveMilliseconds: reserve)
             self.offset = offset
             appender.noteClock(offset: offset)
+            turn(at: boot)
+        }
+
+        /// A turn of the event loop begins: what it reads and tells there, and nowhere else.
+        func turn(at boot: Int64) {
+            now = (boot + offset) / 1000
+            minter.extend(leaseMilliseconds: appender.leaseMilliseconds)
+            appender.noteOldestStamp(milliseconds: minter.oldestMilliseconds(atMilliseconds: now))
+            appender.noteLatestIdentity(milliseconds: max(minter.latestMilliseconds, now))
         }
     }
 
@@ -105,6 +131,9 @@ final class Simulation {
     private(set) var complaints: [String] = []
     private(set) var totals = Totals()
     private var random: SeededGenerator
+    /// For what was added later, so that a kept seed still draws the life that it was kept for.
+    private var further: SeededGenerator
+    private let reserve: Int64
     private let directory: SpoolDirectory
     private let time = FakeTime()
     private let segments: Int
@@ -125,6 +154,8 @@ final class Simulation {
 
     init(seed: UInt64) throws {
         var random = SeededGenerator(seed: seed)
+        further = SeededGenerator(seed: ~seed)
+        reserve = [1, 2, 50, 500].randomElement(using: &further) ?? 500
         server = ScriptedServer(seed: random.next())
         segments = Int.random(in: 6...30, using: &random)
         retain = Bool.random(using: &random) ? 0 : 60_000_000
@@ -151,7 +182,9 @@ final class Simulation {
     private func takeUp() throws {
         let live = store.rings.filter { !$0.isRetired }
         workers = live.indices.map {
-            Worker(store, $0, offset: time.wall - time.monotonic)
+            Worker(
+                store, $0, offset: time.wall - time.monotonic, reserve: reserve,
+                at: time.monotonic)
         }
         loop = makeLoop(store.rings.map { SpoolRing($0) }, server, time, batchRows: batchRows)
     }
@@ -236,16 +269,21 @@ final class Simulation {
     }
 
     private func append(_ count: Int) {
+        // A turn may take long: a process that was stopped goes on with the clock and lease of before.
+        for worker in workers where Int.random(in: 0..<5, using: &further) > 0 {
+            worker.turn(at: time.monotonic)
+        }
         for _ in 0..<count {
             guard let worker = workers.randomElement(using: &random) else { return }
             let isClick = !chance(100)
-            let identity = worker.minter.mint(
-                atMilliseconds: (time.monotonic + worker.offset) / 1000)
+            guard let identity = worker.minter.mint(atMilliseconds: worker.now) else {
+                totals.unminted += 1
+                continue
+            }
+            if identity.clickedAt.milliseconds < worker.now { totals.held += 1 }
             if !identities.insert(identity.rawValue).inserted {
                 complaints.append("the identity \(identity.rawValue) came twice")
             }
-            // Recorded or not: a dropped click's token has left.
-            worker.appender.noteLatestIdentity(milliseconds: worker.minter.latestMilliseconds)
             let length = chance(5) ? 20_000 : Int.random(in: 8...300, using: &random)
             var bytes = [UInt8](repeating: 7, count: length)
             withUnsafeBytes(of: identity.rawValue) { bytes.replaceSubrange(0..<8, with: $0) }
@@ -274,9 +312,7 @@ final class Simulation {
             let difference = time.wall - time.monotonic - worker.offset
             worker.offset += min(max(difference, -50_000), 50_000)
             worker.appender.noteClock(offset: worker.offset)
-            worker.appender.noteLatestIdentity(
-                milliseconds: max(
-                    worker.minter.latestMilliseconds, (time.monotonic + worker.offset) / 1000))
+            worker.turn(at: time.monotonic)
         }
     }
 

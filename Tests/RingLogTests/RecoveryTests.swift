@@ -249,6 +249,48 @@ struct RecoveryTests {
         #expect(second.notices.contains { $0.contains("wall clock") })
     }
 
+    @Test("A lease is renewed as the loops come near its end, whatever the wall clock says")
+    func leaseRenewal() throws {
+        let directories = TestDirectories()
+        let start = directories.clock.microseconds / 1000
+        let store = try directories.open(workers: 2)
+        defer { store.abandon() }
+        let appender = store.appender(worker: 1)
+        let near = RingLogLimits.leaseMilliseconds - RingLogLimits.leaseMarginMilliseconds
+        // A clock that steps by ten years carries no lease off.
+        directories.clock.advance(315_360_000_000_000)
+        for (progress, lease) in [(0, 3000), (near - 1, 3000), (near, 3000), (near + 1, near + 3001)]
+        {
+            appender.noteLatestIdentity(milliseconds: start + progress)
+            store.turnSpooler()
+            #expect(appender.leaseMilliseconds == start + lease, "\(progress)")
+        }
+        #expect(store.rings[1].leaseMilliseconds == start + near + 3001)
+        #expect(store.rings[0].leaseMilliseconds == start + 3000)
+    }
+
+    @Test("A lease that is not on the disk is not given out")
+    func leaseOfSickDisk() throws {
+        for fault in [FaultyDisk.Fault.failWrite, .failSync] {
+            let directories = TestDirectories()
+            let start = directories.clock.microseconds / 1000
+            let store = try directories.open()
+            let appender = store.appender(worker: 0)
+            appender.noteLatestIdentity(milliseconds: start + 2999)
+            directories.disk.fault = fault
+            store.turnSpooler()
+            #expect(store.durabilityLost)
+            #expect(appender.leaseMilliseconds == start + 3000)
+            directories.disk.fault = .none
+            store.turnSpooler()
+            #expect(appender.leaseMilliseconds == start + 5999)
+            store.abandon()
+            let second = try directories.open()
+            #expect(second.rings[0].idFloorMilliseconds == start + 5999)
+            second.abandon()
+        }
+    }
+
     @Test("Either slot of the identity file is enough; without both it is made from the segments")
     func damagedIdentity() throws {
         let directories = TestDirectories()

@@ -43,9 +43,6 @@ enum FlusherLimits {
     static let connectTimeoutSeconds = 4
     /// Time between watermark updates of lanes that flush nothing; the contract allows 5 s.
     static let watermarkMicroseconds: Int64 = 2_000_000
-    /// How far a watermark stays behind the clock: a loop stamps a click a moment before it
-    /// publishes it.
-    static let watermarkMarginMicroseconds: Int64 = 1_000_000
     /// Time between checks that partitions exist ahead.
     static let partitionsMicroseconds: Int64 = 3_600_000_000
     /// Time between updates of `nodes.last_id_at`.

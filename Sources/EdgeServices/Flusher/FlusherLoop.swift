@@ -67,7 +67,7 @@ final class FlusherLoop {
         let wall = Timestamp(microseconds: stampingClock())
         if !status.isConnected, now >= nextConnect { connect(wall: wall) }
         for lane in lanes {
-            lane.observe(wall: clock.wall(), boot: clock.boot())
+            lane.observe(wall: Timestamp(microseconds: clock.wall()))
             lane.gather(now: now)
             note(lane.takeLosses(), in: lane.id)
         }

@@ -43,8 +43,9 @@ protocol RecordRing: AnyObject {
     /// The wall time by which its records are stamped, less the boot clock, in microseconds; nil while
     /// no loop has told.
     var clockOffset: Int64? { get }
-    /// No record of a later opening is stamped before this, in microseconds; nil for no bound.
-    var leaseMicroseconds: Int64? { get }
+    /// No record beyond ``headSequence``, read after it, is stamped before this; nil while no loop has
+    /// told.
+    var oldestStamp: Timestamp? { get }
     /// Losses that recovery found.
     var recoveredLosses: [LostRecords] { get }
     /// A reader of a stream's records from a sequence on; it may give others too.

@@ -15,8 +15,8 @@ final class SpoolRing: RecordRing {
     var isRetired: Bool { handle.isRetired }
     var headSequence: UInt64 { handle.headSequence }
     var clockOffset: Int64? { handle.clockOffset }
-    var leaseMicroseconds: Int64? {
-        handle.isRetired ? nil : handle.leaseMilliseconds * 1000  // Of 41 bits.
+    var oldestStamp: Timestamp? {
+        handle.oldestStampMilliseconds.map { Timestamp(milliseconds: $0) }
     }
     var recoveredLosses: [LostRecords] { handle.recoveredGaps.map(LostRecords.init) }
 
