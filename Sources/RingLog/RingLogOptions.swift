@@ -39,6 +39,8 @@ public enum RingLogLimits {
     public static let readySegments = 3
     /// Bytes that a tailer reads at a time.
     public static let tailerChunkBytes = 1 << 20
+    /// Gaps that a tailer holds; it reads on once they are taken.
+    public static let tailerGaps = 64
     /// Files of a directory that are looked at.
     public static let maximumFiles = 65_536
     /// How many moments are remembered to tell the age of the oldest unflushed record.

@@ -63,7 +63,7 @@ final class FakeTail: RecordTail {
     }
 
     func next() -> PendingRecord? {
-        while nextSequence <= ring.headSequence {
+        while nextSequence <= ring.headSequence, losses.count < FlusherLimits.lossesPerGather {
             let entry = ring.entries[Int(nextSequence - 1)]
             nextSequence += 1
             if ring.missing.contains(entry.sequence) {

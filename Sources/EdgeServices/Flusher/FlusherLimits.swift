@@ -1,4 +1,5 @@
 // Every bound that the flusher keeps, in one place.
+internal import RingLog
 
 /// What the flusher never exceeds.
 enum FlusherLimits {
@@ -69,8 +70,10 @@ enum FlusherLimits {
     static let maximumVisitorDays = 3
     /// User agents and sources remembered; a power of two.
     static let traitSlots = 1 << 12
-    /// Gaps reported and not yet written.
+    /// Gaps that are not yet written or whose cursor has not passed; beyond it nothing is read.
     static let maximumPendingGaps = 256
+    /// Gaps that reading one lane can bring at once.
+    static let lossesPerGather = RingLogLimits.tailerGaps
     /// Callers that wait for a flush.
     static let maximumTickets = 32
     /// Bytes of an error text kept for the status.

@@ -13,8 +13,8 @@ struct LostRecords: Equatable, Sendable {
 
 /// One ring's durable records, in order; used by one thread.
 protocol RecordTail: AnyObject {
-    /// The next durable record; nil at the durable end. Its bytes live until they are released or
-    /// ``seek(to:)``.
+    /// The next durable record; nil at the durable end, and while ``FlusherLimits/lossesPerGather``
+    /// losses wait to be taken. Its bytes live until they are released or ``seek(to:)``.
     func next() -> PendingRecord?
     /// The sequence that ``next()`` looks for.
     var nextSequence: UInt64 { get }
