@@ -361,7 +361,7 @@ struct StoreOpening {
     // MARK: The rest
 
     /// Joins the losses that were not acknowledged with those found now, and gives each to its log.
-    private func addLosses(
+    private mutating func addLosses(
         _ found: inout [RingHandle.Found], identity: SpoolIdentity, now: Int64
     ) -> [SpoolIdentity.Loss] {
         var losses = identity.losses
@@ -373,7 +373,6 @@ struct StoreOpening {
                         noticedMicroseconds: now))
             }
         }
-        losses = losses.suffix(SpoolIdentity.maximumLosses)
         for loss in losses where !found.contains(where: { $0.ringUUID == loss.ringUUID }) {
             found.append(
                 RingHandle.Found(
@@ -386,7 +385,14 @@ struct StoreOpening {
             found[index].damage = log.gaps.filter { $0.lastSequence ?? .max <= log.lastSequence }
             found[index].gaps = losses.filter { $0.ringUUID == log.ringUUID }.map(\.gap)
         }
-        return losses
+        // This run knows of all; the next one of as many as the identity file has places for.
+        let excess = losses.count - SpoolIdentity.maximumLosses
+        if excess > 0 {
+            notices.append(
+                "\(excess) losses of former rings have no place in \(spool.directory)/identity: they are "
+                    + "recorded only if the database is reached before this process ends")
+        }
+        return losses.suffix(SpoolIdentity.maximumLosses)
     }
 
     private mutating func noteClock(_ found: [RingHandle.Found], now: Int64) {

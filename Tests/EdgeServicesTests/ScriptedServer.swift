@@ -39,7 +39,7 @@ final class ScriptedServer: FlushDatabase {
     private(set) var contents = Contents()
     /// What the server's disk has.
     private(set) var durable = Contents()
-    private var snapshots: [Contents] = []
+    private var snapshots: [(contents: Contents, takenAt: Int64)] = []
     private var lingering: Lingering?
     private var random: SeededGenerator
     private var isOpen = false
@@ -67,19 +67,21 @@ final class ScriptedServer: FlushDatabase {
         struck["death", default: 0] += 1
     }
 
-    /// An older standby takes its place: rows and cursors go back together.
-    func failOver() {
-        guard let older = snapshots.randomElement(using: &random) else { return }
-        contents = older
-        durable = older
+    /// An older standby takes its place: rows and cursors go back together; since when it had got
+    /// nothing.
+    func failOver() -> Int64? {
+        guard let older = snapshots.randomElement(using: &random) else { return nil }
+        contents = older.contents
+        durable = older.contents
         lingering = nil
         isOpen = false
         struck["failover", default: 0] += 1
+        return older.takenAt
     }
 
     /// A standby gets what the disk has.
-    func replicate() {
-        snapshots.append(durable)
+    func replicate(at time: Int64) {
+        snapshots.append((durable, time))
         if snapshots.count > 3 { snapshots.removeFirst() }
     }
 
