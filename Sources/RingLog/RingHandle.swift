@@ -26,6 +26,9 @@ public final class RingHandle: Sendable {
     /// The body's size in bytes; 0 for a retired ring.
     public var ringBytes: Int { memory.map { Int($0.slotCount) * RingLogLimits.slotBytes } ?? 0 }
 
+    /// ``headSequence`` when the store was opened: what follows is of this run.
+    public let openedAtSequence: UInt64
+
     let memory: RingMemory?
     let cells = SharedCells()
     let durableEvent: EventDescriptor
@@ -62,6 +65,7 @@ public final class RingHandle: Sendable {
         isRetired = found.isRetired
         idFloorMilliseconds = found.idFloorMilliseconds
         memory = found.memory
+        openedAtSequence = max(found.lastSequence, found.memory?.headSequence.acquire() ?? 0)
         mutable = Mutex(
             Mutable(
                 segments: found.segments, gaps: found.gaps, durableMark: (found.lastSequence, 0)))

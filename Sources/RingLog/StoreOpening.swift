@@ -110,6 +110,8 @@ struct StoreOpening {
         next.epoch = epoch
         next.isCleanStop = false
         next.losses = losses
+        // A copy of a claimed spool has claimed nothing.
+        if identity.machine != machine { next.isClaimed = false }
         next.machine = machine
         for index in next.rings.indices {
             let live = found.first { !$0.isRetired && Int($0.ringID) % 32 == index }
@@ -138,8 +140,8 @@ struct StoreOpening {
             if identity.machine != machine {
                 let other = String(decoding: identity.machine, as: UTF8.self)
                 notices.append(
-                    "\(spool.directory) was last used on another machine (\(other)); "
-                        + "make sure that it is not a copy")
+                    "\(spool.directory) was last used on another machine (\(other)): if that one is "
+                        + "alive this is a copy; clicks are 503 until the database has told")
             }
             return (file, identity)
         }

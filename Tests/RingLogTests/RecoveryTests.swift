@@ -192,6 +192,30 @@ struct RecoveryTests {
         #expect(after.rings.flatMap(\.recoveredGaps).count == most)
     }
 
+    @Test("A copy on another machine has claimed nothing")
+    func otherMachine() throws {
+        let directories = TestDirectories()
+        let first = try directories.open()
+        try first.markClaimed()
+        first.abandon()
+        let same = try directories.open()
+        #expect(same.isClaimed && same.notices.isEmpty)
+        same.abandon()
+        directories.machine = "another-machine"
+        let copy = try directories.open()
+        #expect(!copy.isClaimed)
+        #expect(copy.notices.contains { $0.contains("another machine (test-machine)") })
+        copy.abandon()
+        // Nor after a restart, until the database has told.
+        let again = try directories.open()
+        #expect(!again.isClaimed)
+        try again.markClaimed()
+        again.abandon()
+        let last = try directories.open()
+        defer { last.abandon() }
+        #expect(last.isClaimed)
+    }
+
     @Test("A ring gone with the machine is another loss, and after a clean stop it is none")
     func restartedMachine() throws {
         let directories = TestDirectories()

@@ -200,6 +200,17 @@ final class FlushLane {
 
     // MARK: - Positions
 
+    /// What it asks of its cursor's row.
+    ///
+    /// The first time the cursor may not lie beyond what the ring held when it was opened: a cursor
+    /// that does is of a life that an older copy of the directories knows nothing of, and would
+    /// swallow what is recorded now.
+    var claim: CursorClaim {
+        let isFirst = cursor == 0 && !ring.isRetired
+        return CursorClaim(
+            lane: id, epoch: ring.epoch, bound: isFirst ? ring.openedAtSequence + 1 : nil)
+    }
+
     /// Takes in what the database holds: at the start, after a lost connection, after a conflict.
     func adopt(_ state: CursorState) {
         guard state.epoch <= ring.epoch else {

@@ -105,6 +105,13 @@ final class FlusherLoop {
         return result
     }
 
+    /// Tells the fleet that the node's process ends in order.
+    func leave() {
+        guard status.isConnected, case .claimed = status.claim else { return }
+        // Not told, the next process on another machine waits a little.
+        try? database.leaveNode(identity)
+    }
+
     /// Ends the connection.
     func close() {
         database.close()
@@ -134,7 +141,7 @@ final class FlusherLoop {
                 status.claim = .refused(reason)
                 return away(FlushFailure(kind: .away, message: reason))
             }
-            let states = try database.claimCursors(lanes.map { ($0.id, $0.ring.epoch) })
+            let states = try database.claimCursors(lanes.map { $0.claim })
             guard states.count == lanes.count else {
                 return away(FlushFailure(kind: .away, message: "cursors are missing"))
             }
@@ -262,7 +269,7 @@ final class FlusherLoop {
             guard let state = try database.readCursor(lane.id), state.epoch >= lane.ring.epoch
             else {
                 // A failover took the row or our claim back: claim again.
-                let states = try database.claimCursors([(lane.id, lane.ring.epoch)])
+                let states = try database.claimCursors([lane.claim])
                 guard let state = states.first else { return false }
                 lane.adopt(state)
                 return !lane.isFenced

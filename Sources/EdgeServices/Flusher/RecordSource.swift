@@ -40,6 +40,8 @@ protocol RecordRing: AnyObject {
     var isRetired: Bool { get }
     /// The last sequence that was written.
     var headSequence: UInt64 { get }
+    /// ``headSequence`` when the ring was opened.
+    var openedAtSequence: UInt64 { get }
     /// The wall time by which its records are stamped, less the boot clock, in microseconds; nil while
     /// no loop has told.
     var clockOffset: Int64? { get }

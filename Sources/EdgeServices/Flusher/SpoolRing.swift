@@ -14,6 +14,7 @@ final class SpoolRing: RecordRing {
     var epoch: UInt64 { handle.epoch }
     var isRetired: Bool { handle.isRetired }
     var headSequence: UInt64 { handle.headSequence }
+    var openedAtSequence: UInt64 { handle.openedAtSequence }
     var clockOffset: Int64? { handle.clockOffset }
     var oldestStamp: Timestamp? {
         handle.oldestStampMilliseconds.map { Timestamp(milliseconds: $0) }
