@@ -57,6 +57,42 @@ struct NodeRuleTests {
         #expect(try connection.word("SELECT machine FROM nodes") == "another")
     }
 
+    @Test("A retired node's id goes to another spool only once its row is deleted")
+    func retiredNode() throws {
+        let (dsn, connection) = try flusherDatabase()
+        let old = RealFlush([FakeRing()], dsn: dsn)
+        #expect(old.settle())
+        old.loop.leave()
+        old.loop.close()
+        let ring = FakeRing(ringUUID: EntityID(high: 8, low: 8))
+        ring.append(.click, [1])
+        let stranger = NodeIdentity(
+            node: 0, spoolUUID: EntityID(high: 6, low: 6), machine: "next", keyFingerprint: "k")
+        let time = FakeTime()
+        time.wall = SystemClock.wallMicroseconds()
+        let loop = FlusherLoop(
+            rings: [ring],
+            database: PostgresFlushDatabase(
+                dsn: dsn, node: 0, key: SipHashKey(first: 1, second: 1)),
+            identity: stranger,
+            options: FlusherOptions(
+                dsn: dsn, batchRows: 10, node: 0, keyFingerprint: "k", machine: "next"),
+            clock: time.clock, markClaimed: {})
+        // It ended in order, and its id is still its own.
+        _ = loop.round(atOnce: true)
+        #expect(loop.status.claim != .claimed && !loop.status.isConnected)
+        #expect(loop.status.lastError.contains("belongs to another spool"))
+        #expect(try connection.number("SELECT count(*) FROM ingest_cursors WHERE epoch > 0") == 2)
+        try connection.script("DELETE FROM nodes")
+        time.advance(milliseconds: 6000)
+        _ = loop.round(atOnce: true)
+        #expect(loop.status.claim == .claimed)
+        #expect(
+            try connection.number(
+                "SELECT count(*) FROM ingest_cursors WHERE retired_at IS NOT NULL") == 2)
+        loop.close()
+    }
+
     @Test("A ring of a former worker count that the spool has forgotten is closed with a gap")
     func formerWorker() throws {
         let (dsn, connection) = try flusherDatabase()
