@@ -6,7 +6,7 @@ internal import Tracking
 final class FuzzClick {
     private var engine = ClickEngine(
         clickKey: SipHashKey(first: 1, second: 2), privacy: .full, honourGPC: true,
-        minter: ClickIDMinter(ring: 5, floorMilliseconds: 0))
+        minter: ClickIDMinter(ring: 5, floorMilliseconds: 0, leaseMilliseconds: .max))
     private var clock = LoopClock()
     private let tables: EdgeTables?
     private let response = UnsafeMutableRawBufferPointer.allocate(

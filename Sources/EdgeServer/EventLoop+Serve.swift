@@ -173,14 +173,11 @@ extension EventLoop {
             } else if isLimited {
                 clickRates.take(probe, at: now)
             }
-            appender.noteLatestIdentity(milliseconds: engine.latestMilliseconds)
         } else {
             if record != nil { appender.cancel() }
             if answer.isDropped {
                 counters.add(.clicksDropped, 1)
                 appender.noteDrop(at: clock.wall)
-                // Its token leaves all the same.
-                appender.noteLatestIdentity(milliseconds: engine.latestMilliseconds)
             }
         }
         if answer.isUnknown, isLimited, let wait = overRate(unknownRates, peer) {

@@ -142,7 +142,9 @@ struct EventLoop: ~Copyable {
         engine = ClickEngine(
             clickKey: settings.clickKey, privacy: settings.privacy,
             honourGPC: settings.honoursGPC,
-            minter: ClickIDMinter(ring: ringID, floorMilliseconds: idFloorMilliseconds))
+            minter: ClickIDMinter(
+                ring: ringID, floorMilliseconds: idFloorMilliseconds,
+                leaseMilliseconds: appender.leaseMilliseconds))
         intake = ConversionIntake(digests: OpenSSLDigests(), clickKeys: settings.verifyKeys)
         receiveSlab = .allocate(byteCount: Limits.receiveBytes, alignment: 64)
         sendSlab = .allocate(byteCount: Limits.sendBytes, alignment: 64)
@@ -151,6 +153,7 @@ struct EventLoop: ~Copyable {
         self.appender = appender
         self.appender.noteClock(offset: carried.offset)
         self.listeners = listeners
+        followLease()
     }
 
     /// Watches the descriptors that are not connections.
@@ -224,12 +227,10 @@ struct EventLoop: ~Copyable {
         if carried.isDue(boot: boot) {
             correctClock(boot: boot)
             appender.noteClock(offset: carried.offset)
-            // Idle too: the lease reaches beyond the clock, so that the watermark may follow it.
-            appender.noteLatestIdentity(
-                milliseconds: max(engine.latestMilliseconds, carried.now(boot: boot) / 1000))
             if listeners.isPaused { try? resumeListeners() }
         }
         clock.update(wallMicroseconds: carried.now(boot: boot))
+        followLease()
         isAdmitted = shared.isAdmitted
         if shared.geoVersion != geoVersion { replaceGeo() }
         if shared.tlsVersion != tlsVersion {
@@ -244,6 +245,17 @@ struct EventLoop: ~Copyable {
         let steps = carried.steps
         carried.correct(wall: SystemClock.wallMicroseconds(), boot: boot)
         if settings.number == 0, carried.steps > steps { counters.add(.clockSteps, 1) }
+    }
+
+    /// Lets identities go as far as the disk knows, and tells where they and the clock are.
+    ///
+    /// Idle too: the lease keeps ahead of the clock, and the watermark follows it.
+    @inline(__always)
+    private mutating func followLease() {
+        let wall = clock.wall.milliseconds
+        engine.extend(leaseMilliseconds: appender.leaseMilliseconds)
+        appender.noteOldestStamp(milliseconds: engine.oldestMilliseconds(atMilliseconds: wall))
+        appender.noteLatestIdentity(milliseconds: max(engine.latestMilliseconds, wall))
     }
 
     /// Takes over another database; what was remembered of the old one goes with it.

@@ -24,7 +24,8 @@ public struct RingAppender: ~Copyable {
     private let clickSlots: UInt64
     private let seed: UInt32
     private let headSlotCell, headSequenceCell, tailSlotCell: SharedCell
-    private let durableCell, clicksHeldCell, lostCell, syncWantedCell, identityCell: SharedCell
+    private let durableCell, clicksHeldCell, lostCell, syncWantedCell: SharedCell
+    private let identityCell, leaseCell, oldestCell: SharedCell
 
     private var headSlot: UInt64
     private var headOffset: Int
@@ -51,6 +52,8 @@ public struct RingAppender: ~Copyable {
         lostCell = handle.cells.durabilityLost
         syncWantedCell = handle.cells.syncWanted
         identityCell = handle.cells.latestIdentity
+        leaseCell = handle.cells.lease
+        oldestCell = handle.cells.oldestStamp
         headSlot = memory.headSlot.load()
         headOffset = Int(headSlot % slotCount) * RingLogLimits.slotBytes
         sequence = memory.headSequence.load()
@@ -193,14 +196,27 @@ public struct RingAppender: ~Copyable {
     /// Makes the descriptor unreadable again; read ``durableSequence`` after it.
     public func clearDurableEvent() { handle.durableEvent.clear() }
 
-    /// Tells the lease how far the loop's identities have come, in milliseconds since 1970.
+    /// The time that no identity may reach, in milliseconds since 1970; it is durable.
+    @inline(__always) public var leaseMilliseconds: Int64 { Int64(bitPattern: leaseCell.acquire()) }
+
+    /// Tells the lease how far the loop's identities and its clock have come, in milliseconds since
+    /// 1970.
     ///
     /// Mutating, so that the appender is passed by its place.
     @inline(__always) public mutating func noteLatestIdentity(milliseconds: Int64) {
         identityCell.store(UInt64(bitPattern: milliseconds))
     }
 
-    /// Tells the flusher's watermark by which clock the loop stamps what it appends.
+    /// Promises the flusher's watermark that nothing appended from now on is stamped before a time,
+    /// in milliseconds since 1970.
+    ///
+    /// What was appended before is published before it.
+    @inline(__always) public func noteOldestStamp(milliseconds: Int64) {
+        oldestCell.publish(UInt64(bitPattern: milliseconds))
+    }
+
+    /// Tells the flusher by which clock the loop stamps what it appends, so that it makes no leaves
+    /// for days that no click will see.
     ///
     /// - Parameter offset: Its wall time less the boot clock, in microseconds; it may change by less
     ///   than a second in a second.

@@ -26,12 +26,14 @@ public final class RingHandle: Sendable {
     /// The body's size in bytes; 0 for a retired ring.
     public var ringBytes: Int { memory.map { Int($0.slotCount) * RingLogLimits.slotBytes } ?? 0 }
 
+    /// ``headSequence`` when the store was opened: what follows is of this run.
+    public let openedAtSequence: UInt64
+
     let memory: RingMemory?
     let cells = SharedCells()
     let durableEvent: EventDescriptor
     let isAppenderTaken = Atomic<Bool>(false)
     private let mutable: Mutex<Mutable>
-    private let lease: Atomic<Int64>
 
     private struct Mutable {
         var segments: [SpoolSegment]
@@ -63,7 +65,7 @@ public final class RingHandle: Sendable {
         isRetired = found.isRetired
         idFloorMilliseconds = found.idFloorMilliseconds
         memory = found.memory
-        lease = Atomic(found.leaseMilliseconds)
+        openedAtSequence = max(found.lastSequence, found.memory?.headSequence.acquire() ?? 0)
         mutable = Mutex(
             Mutable(
                 segments: found.segments, gaps: found.gaps, durableMark: (found.lastSequence, 0)))
@@ -75,6 +77,7 @@ public final class RingHandle: Sendable {
         cells.spooled.store(found.lastSequence)
         cells.durable.publish(found.lastSequence)
         cells.latestIdentity.store(UInt64(bitPattern: found.idFloorMilliseconds))
+        cells.lease.publish(UInt64(bitPattern: found.leaseMilliseconds))
     }
 
     /// The last record that was committed to the ring.
@@ -155,7 +158,16 @@ public final class RingHandle: Sendable {
     }
 
     /// No identity of the ring is at or beyond this time until it has been raised.
-    public var leaseMilliseconds: Int64 { lease.load(ordering: .acquiring) }
+    public var leaseMilliseconds: Int64 { Int64(bitPattern: cells.lease.acquire()) }
+
+    /// No record that is published after ``headSequence`` is stamped before this time, in milliseconds
+    /// since 1970; nil before the event loop has told.
+    ///
+    /// Read it before the head.
+    public var oldestStampMilliseconds: Int64? {
+        let value = Int64(bitPattern: cells.oldestStamp.acquire())
+        return value == 0 ? nil : value
+    }
 
     /// Reads the ring's records from a sequence on, in order, as they become durable.
     ///
@@ -166,7 +178,8 @@ public final class RingHandle: Sendable {
 
     // MARK: For the spooler
 
-    func setLease(_ milliseconds: Int64) { lease.store(milliseconds, ordering: .releasing) }
+    /// - Precondition: The identity file says so already, and a sync covers it.
+    func setLease(_ milliseconds: Int64) { cells.lease.publish(UInt64(bitPattern: milliseconds)) }
     var segments: [SpoolSegment] { mutable.withLock { $0.segments } }
     func add(_ segment: SpoolSegment) { mutable.withLock { $0.segments.append(segment) } }
     /// Remembers why records before the end are missing, for the tailer that will miss them.

@@ -22,10 +22,11 @@ public enum RingLogLimits {
     public static let minimumSegmentBytes = 139_264
     /// One part in so many of ring and quota is kept for conversions.
     public static let conversionShare = 10
-    /// How far ahead of the clock the identity lease reaches.
+    /// How far ahead of the latest identity the lease reaches.
     public static let leaseMilliseconds: Int64 = 3000
-    /// How long before its end the lease is renewed.
-    public static let leaseMarginMilliseconds: Int64 = 1500
+    /// How long before its end the lease is renewed: a disk may stand for that long, less
+    /// `ClickIDMinter.reserveMilliseconds`, before the loops have to hold their clocks.
+    public static let leaseMarginMilliseconds: Int64 = 2000
     /// How far the wall clock may be off the latest lease at a start before it is doubted.
     public static let doubtMilliseconds: Int64 = 86_400_000
     /// The longest that the spooler sleeps, so that a long `spool.sync` cannot let a ring fill.
@@ -42,6 +43,8 @@ public enum RingLogLimits {
     public static let tailerChunkBytes = 1 << 20
     /// Bytes behind a record that are fetched for the next one: most clicks' size.
     static let prefetchBytes = 320
+    /// Gaps that a tailer holds; it reads on once they are taken.
+    public static let tailerGaps = 64
     /// Files of a directory that are looked at.
     public static let maximumFiles = 65_536
     /// How many moments are remembered to tell the age of the oldest unflushed record.

@@ -96,7 +96,8 @@ public final class RingLogStore: Sendable {
         }
     }
 
-    /// Notes that a ring's ``RingHandle/recoveredGaps`` are recorded in the database.
+    /// Notes that a ring's ``RingHandle/recoveredGaps`` are recorded in the database; those that were
+    /// noticed within the time of `spool.retain` come back at the next open all the same.
     public func acknowledgeGaps(of ring: RingHandle) throws(RingLogError) {
         guard !ring.recoveredGaps.isEmpty else { return }
         do {

@@ -44,10 +44,14 @@ final class SharedCells: @unchecked Sendable {
     let latestIdentity: SharedCell
     /// The event loop's wall time less the boot clock, in microseconds; 0 before it has told.
     let clockOffset: SharedCell
+    /// The milliseconds that no identity may reach, as the spool's disk knows them.
+    let lease: SharedCell
+    /// The milliseconds that no record still to come is stamped before; 0 before the loop has told.
+    let oldestStamp: SharedCell
 
     init() {
-        memory = .allocate(byteCount: 9 * 64, alignment: 64)
-        memory.initializeMemory(as: UInt64.self, repeating: 0, count: 72)
+        memory = .allocate(byteCount: 11 * 64, alignment: 64)
+        memory.initializeMemory(as: UInt64.self, repeating: 0, count: 88)
         spooled = SharedCell(memory)
         durable = SharedCell(memory + 64)
         flushedClicks = SharedCell(memory + 128)
@@ -57,6 +61,8 @@ final class SharedCells: @unchecked Sendable {
         syncWanted = SharedCell(memory + 384)
         latestIdentity = SharedCell(memory + 448)
         clockOffset = SharedCell(memory + 512)
+        lease = SharedCell(memory + 576)
+        oldestStamp = SharedCell(memory + 640)
     }
 
     deinit { memory.deallocate() }

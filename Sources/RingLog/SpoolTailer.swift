@@ -34,7 +34,8 @@ public struct SpoolTailer: ~Copyable {
         nextSequence = max(1, sequence)
     }
 
-    /// The next durable record of a wanted kind; nil when there is none yet.
+    /// The next durable record of a wanted kind; nil when there is none yet, and while
+    /// ``RingLogLimits/tailerGaps`` wait to be taken.
     ///
     /// Missing records are skipped and noted in ``gaps``. The payload stays valid until
     /// ``releaseBatch()``, so that a batch can be encoded again.
@@ -44,6 +45,7 @@ public struct SpoolTailer: ~Copyable {
                 guard find() else { return nil }
             }
             if let record = take() { return record }
+            if isCrowded { return nil }
             guard nextSequence <= last else { continue }
             let isReleased = reader?.segment.isReleased ?? true
             reader = nil
@@ -54,7 +56,7 @@ public struct SpoolTailer: ~Copyable {
 
     /// Finds the segment of the next sequence; false when nothing more is durable.
     private mutating func find() -> Bool {
-        while true {
+        while !isCrowded {
             let durable = handle.durableSequence
             guard nextSequence <= durable else { return false }
             guard let (segment, following) = handle.segment(for: nextSequence) else {
@@ -72,11 +74,14 @@ public struct SpoolTailer: ~Copyable {
             if reader?.segment !== segment { reader = SegmentReader(segment) }
             return true
         }
+        return false
     }
+
+    private var isCrowded: Bool { gaps.count >= RingLogLimits.tailerGaps }
 
     /// The next wanted record of the reader's segment; nil when it has none up to `last`.
     private mutating func take() -> SpoolRecord? {
-        while nextSequence <= last {
+        while nextSequence <= last, !isCrowded {
             if kinds != .max, !pass() { return nil }
             guard nextSequence <= last, let found = reader?.next(nextSequence...last, below: end),
                 // Checked after the read: a file released before may hold something else already.

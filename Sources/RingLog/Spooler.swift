@@ -213,9 +213,17 @@ final class Spooler: @unchecked Sendable {
     /// Notes for good that the spool's node is claimed.
     func markClaimed() throws(Errno) { try write { $0.isClaimed = true } }
 
-    /// Forgets the losses of a log that somebody else remembers now.
+    /// Forgets the losses of a log that somebody else remembers now, and has had time to replicate.
+    ///
+    /// Younger ones are told again after the next open: a failover may have taken them back.
     func acknowledge(_ ringUUID: EntityID) throws(Errno) {
-        try write { identity in identity.losses.removeAll { $0.ringUUID == ringUUID } }
+        let now = clock()
+        let retain = options.retainMicroseconds
+        func isSafe(_ loss: SpoolIdentity.Loss) -> Bool {
+            loss.ringUUID == ringUUID && now - loss.noticedMicroseconds >= retain
+        }
+        guard identity.withLock({ $0.losses.contains(where: isSafe) }) else { return }
+        try write { identity in identity.losses.removeAll(where: isSafe) }
     }
 
     private func write(_ change: (inout SpoolIdentity) -> Void) throws(Errno) {

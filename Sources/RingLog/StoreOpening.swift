@@ -116,6 +116,8 @@ struct StoreOpening {
         next.epoch = epoch
         next.isCleanStop = false
         next.losses = losses
+        // A copy of a claimed spool has claimed nothing.
+        if identity.machine != machine { next.isClaimed = false }
         next.machine = machine
         for index in next.rings.indices {
             let live = found.first { !$0.isRetired && Int($0.ringID) % 32 == index }
@@ -156,8 +158,8 @@ struct StoreOpening {
             if identity.machine != machine {
                 let other = String(decoding: identity.machine, as: UTF8.self)
                 notices.append(
-                    "\(spool.directory) was last used on another machine (\(other)); "
-                        + "make sure that it is not a copy")
+                    "\(spool.directory) was last used on another machine (\(other)): if that one is "
+                        + "alive this is a copy; clicks are 503 until the database has told")
             }
             return (file, identity)
         }
@@ -379,7 +381,7 @@ struct StoreOpening {
     // MARK: The rest
 
     /// Joins the losses that were not acknowledged with those found now, and gives each to its log.
-    private func addLosses(
+    private mutating func addLosses(
         _ found: inout [RingHandle.Found], identity: SpoolIdentity, now: Int64
     ) -> [SpoolIdentity.Loss] {
         var losses = identity.losses
@@ -391,7 +393,6 @@ struct StoreOpening {
                         noticedMicroseconds: now))
             }
         }
-        losses = losses.suffix(SpoolIdentity.maximumLosses)
         for loss in losses where !found.contains(where: { $0.ringUUID == loss.ringUUID }) {
             found.append(
                 RingHandle.Found(
@@ -404,7 +405,14 @@ struct StoreOpening {
             found[index].damage = log.gaps.filter { $0.lastSequence ?? .max <= log.lastSequence }
             found[index].gaps = losses.filter { $0.ringUUID == log.ringUUID }.map(\.gap)
         }
-        return losses
+        // This run knows of all; the next one of as many as the identity file has places for.
+        let excess = losses.count - SpoolIdentity.maximumLosses
+        if excess > 0 {
+            notices.append(
+                "\(excess) losses of former rings have no place in \(spool.directory)/identity: they are "
+                    + "recorded only if the database is reached before this process ends")
+        }
+        return losses.suffix(SpoolIdentity.maximumLosses)
     }
 
     private mutating func noteClock(_ found: [RingHandle.Found], now: Int64) {

@@ -39,14 +39,26 @@ public struct ClickID: Hashable, Comparable, Sendable, BitwiseCopyable {
     public static func < (left: ClickID, right: ClickID) -> Bool { left.rawValue < right.rawValue }
 }
 
-/// Mints the identities of one ring: strictly rising, whatever the clock does.
+/// Mints the identities of one ring: strictly rising, whatever the clock does, and below a lease.
 ///
-/// A clock that stands or steps back does not stop the minter: it goes on from the last identity, so
-/// that identities may run ahead of the clock by as much as the clock went back or, past 1,024 clicks
-/// in a millisecond, by the excess.
+/// The lease is what the disk knows: an identity at or beyond it might be given again after a crash.
+/// So the clock is held a little before the lease's end, and from there on the identities follow each
+/// other without a gap, 1,024 to the millisecond, until none is left. The same happens behind a clock
+/// that stands or steps back, and past 1,024 clicks in a millisecond: identities run ahead of the
+/// clock by the excess.
 public struct ClickIDMinter: BitwiseCopyable {
+    /// How far before the lease's end the clock is held: half a million identities for as long as the
+    /// lease is not renewed, however long that is.
+    public static let reserveMilliseconds: Int64 = 500
+
     private let ring: UInt16
+    private let reserve: Int64
+    /// What follows the latest identity, by its milliseconds and sequence.
     private var next: UInt64
+    /// The first that the lease does not cover.
+    private var end: UInt64 = 0
+    /// The furthest that the clock counts.
+    private var held: UInt64 = 0
 
     /// A minter whose first identity lies above `floor`.
     ///
@@ -54,30 +66,52 @@ public struct ClickIDMinter: BitwiseCopyable {
     ///   - ring: The ring number, 0...4095.
     ///   - floor: Milliseconds since the Unix epoch that every identity must lie above: the greatest
     ///     of wall clock, lease and cursor at start.
+    ///   - lease: Milliseconds since the Unix epoch that every identity must lie below.
+    ///   - reserve: How far before the lease's end the clock is held.
     /// - Precondition: `ring` is below 4096.
-    public init(ring: UInt16, floorMilliseconds floor: Int64) {
+    public init(
+        ring: UInt16, floorMilliseconds floor: Int64, leaseMilliseconds lease: Int64,
+        reserveMilliseconds reserve: Int64 = reserveMilliseconds
+    ) {
         precondition(ring < 4096)
         self.ring = ring
+        self.reserve = reserve
         let since = UInt64(clamping: floor - ClickID.epochMilliseconds + 1)
         next = min(since, ClickID.maximumMilliseconds) << 10
+        extend(leaseMilliseconds: lease)
     }
 
-    /// The next identity at a wall-clock time in milliseconds since the Unix epoch.
+    /// Takes in how far the lease reaches now.
+    @inline(__always) public mutating func extend(leaseMilliseconds lease: Int64) {
+        let since = max(0, lease &- ClickID.epochMilliseconds)  // Of a clock: no overflow.
+        end = min(UInt64(since), ClickID.maximumMilliseconds &+ 1) << 10
+        held = min(UInt64(max(0, since &- reserve)), ClickID.maximumMilliseconds) << 10
+    }
+
+    /// The next identity at a wall-clock time in milliseconds since the Unix epoch; nil when all that
+    /// the lease covers are given.
     ///
     /// - Complexity: O(1); no allocation.
-    @inline(__always) public mutating func mint(atMilliseconds now: Int64) -> ClickID {
+    @inline(__always) public mutating func mint(atMilliseconds now: Int64) -> ClickID? {
         let since = now > ClickID.epochMilliseconds ? UInt64(now &- ClickID.epochMilliseconds) : 0
-        let candidate = min(since, ClickID.maximumMilliseconds) << 10
+        let candidate = min(min(since, ClickID.maximumMilliseconds) << 10, held)
         let chosen = candidate > next ? candidate : next
+        guard chosen < end else { return nil }
         next = chosen &+ 1  // 51 bits at most.
-        let milliseconds = min(chosen >> 10, ClickID.maximumMilliseconds)
         return ClickID(
-            millisecondsSinceEpoch: milliseconds, ring: ring,
+            millisecondsSinceEpoch: chosen >> 10, ring: ring,
             sequence: UInt16(truncatingIfNeeded: chosen & 0x3FF))
     }
 
     /// The milliseconds since the Unix epoch of the latest identity (or of the floor before the first).
     public var latestMilliseconds: Int64 { Int64(next >> 10) + ClickID.epochMilliseconds }
+
+    /// A time, in milliseconds since the Unix epoch and not after `now`, that no later identity lies
+    /// before, as long as the clock does not go back behind `now`.
+    @inline(__always) public func oldestMilliseconds(atMilliseconds now: Int64) -> Int64 {
+        let reached = max(Int64(held >> 10), Int64(next >> 10)) &+ ClickID.epochMilliseconds
+        return min(now, reached)
+    }
 }
 
 /// The token of a click: 22 base64url characters of 8 bytes ID and 8 bytes keyed hash, good for one

@@ -87,6 +87,40 @@ import Tracking
         }
     }
 
+    @Test("While the spooler stands no identity reaches the lease, and every link redirects")
+    func standingSpooler() throws {
+        let edge = try EdgeFixture()
+        // Nobody renews the lease.
+        try edge.server.start()
+        defer { edge.stop() }
+        let ring = edge.store.rings[0]
+        let lease = ring.leaseMilliseconds
+        let client = try edge.client()
+        var last: UInt64 = 0
+        var isPast = false
+        while !isPast {
+            isPast = SystemClock.wallMicroseconds() / 1000 > lease + 300
+            for _ in 0..<20 {
+                let location = try #require(try client.ask(get("/shoes")).header("location"))
+                let token = Array(location.drop { $0 != "=" }.dropFirst().utf8)
+                let identity = try #require(
+                    token.withUnsafeBytes {
+                        ClickToken.verify($0, merchant: Known.merchant, keys: [Known.key])
+                    })
+                #expect(identity.rawValue > last)
+                #expect(identity.clickedAt.milliseconds < lease)
+                last = identity.rawValue
+            }
+            Thread.sleep(microseconds: 100_000)
+        }
+        #expect(ring.leaseMilliseconds == lease)
+        let held = lease - ClickIDMinter.reserveMilliseconds
+        #expect(ClickID(rawValue: last)?.clickedAt.milliseconds == held)
+        // The promise to the watermark holds too.
+        let promised = try #require(ring.oldestStampMilliseconds)
+        #expect(promised <= held && promised > held - 2_000)
+    }
+
     @Test("A hundred pipelined clicks are a hundred records and a hundred answers")
     func pipelining() throws {
         try EdgeFixture().run { edge in

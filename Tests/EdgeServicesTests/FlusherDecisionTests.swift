@@ -139,8 +139,7 @@ struct FlusherDecisionTests {
         clock.observe(time: Timestamp(microseconds: 10_000_000), head: 7)
         #expect(clock.time(through: 6) == nil)
         clock.observe(time: Timestamp(microseconds: 20_000_000), head: 9)  // One is open: ignored.
-        let reached = Timestamp(
-            microseconds: 10_000_000 - FlusherLimits.watermarkMarginMicroseconds)
+        let reached = Timestamp(microseconds: 10_000_000)
         #expect(clock.time(through: 7) == reached)
         clock.commit(through: 7)
         #expect(clock.reached == reached)
@@ -188,9 +187,12 @@ struct FlusherDecisionTests {
     func nodeClaims() {
         let mine = EntityID(high: 1, low: 1)
         let identity = NodeIdentity(node: 3, spoolUUID: mine, machine: "a", keyFingerprint: "k1")
-        let row = NodeRow(node: 3, spoolUUID: mine, machine: "a", keyFingerprint: "old")
-        let friend = NodeRow(node: 4, spoolUUID: .zero, machine: "b", keyFingerprint: "k1")
-        let stranger = NodeRow(node: 5, spoolUUID: .zero, machine: "c", keyFingerprint: "k2")
+        let row = NodeRow(
+            node: 3, spoolUUID: mine, machine: "a", keyFingerprint: "old", unseenSeconds: 0)
+        let friend = NodeRow(
+            node: 4, spoolUUID: .zero, machine: "b", keyFingerprint: "k1", unseenSeconds: 0)
+        let stranger = NodeRow(
+            node: 5, spoolUUID: .zero, machine: "c", keyFingerprint: "k2", unseenSeconds: 0)
         #expect(NodeClaim.judge(identity, row: row, fleet: [friend]) == .claimed)
         guard
             case .refused(let key) = NodeClaim.judge(identity, row: row, fleet: [friend, stranger])
@@ -199,12 +201,29 @@ struct FlusherDecisionTests {
             return
         }
         #expect(key.contains("node 5"))
-        let taken = NodeRow(node: 3, spoolUUID: .zero, machine: "z", keyFingerprint: "k1")
+        let taken = NodeRow(
+            node: 3, spoolUUID: .zero, machine: "z", keyFingerprint: "k1", unseenSeconds: 0)
         guard case .refused(let spool) = NodeClaim.judge(identity, row: taken, fleet: []) else {
             Issue.record("another's node was claimed")
             return
         }
         #expect(spool.contains("node id 3") && spool.contains("machine z"))
+    }
+
+    @Test("A spool that is alive on another machine is a copy, to the second")
+    func copies() {
+        let mine = EntityID(high: 1, low: 1)
+        let identity = NodeIdentity(node: 3, spoolUUID: mine, machine: "a", keyFingerprint: "k")
+        for (machine, unseen, isFree) in [
+            ("a", 0, true), ("b", 0, false), ("b", 29, false), ("b", 30, true), ("b", 31, true),
+            ("b (left)", 0, true), ("a (left)", 0, true),
+        ] as [(String, Int64, Bool)] {
+            let row = NodeRow(
+                node: 3, spoolUUID: mine, machine: machine, keyFingerprint: "k",
+                unseenSeconds: unseen)
+            let outcome = NodeClaim.judge(identity, row: row, fleet: [])
+            #expect((outcome == .claimed) == isFree, "\(machine) \(unseen): \(outcome)")
+        }
     }
 }
 

@@ -16,11 +16,14 @@ final class FakeRing: RecordRing {
     var epoch: UInt64 = 1
     var isRetired = false
     var clockOffset: Int64?
-    var leaseMicroseconds: Int64?
+    /// What the loop of the ring promises; by the wall clock unless a test says otherwise.
+    var oldestStamp: Timestamp? { promise() }
+    var promise: () -> Timestamp? = { nil }
     var recoveredLosses: [LostRecords] = []
     var entries: [Entry] = []
     var missing: Set<UInt64> = []
     private(set) var headSequence: UInt64 = 0
+    var openedAtSequence: UInt64 = .max - 1
     private(set) var flushed: [RecordStream: UInt64] = [:]
 
     init(ringID: UInt16 = 0, ringUUID: EntityID? = nil) {
@@ -61,7 +64,7 @@ final class FakeTail: RecordTail {
     }
 
     func next() -> PendingRecord? {
-        while nextSequence <= ring.headSequence {
+        while nextSequence <= ring.headSequence, losses.count < FlusherLimits.lossesPerGather {
             let entry = ring.entries[Int(nextSequence - 1)]
             nextSequence += 1
             if ring.missing.contains(entry.sequence) {
@@ -142,17 +145,20 @@ final class FakeDatabase: FlushDatabase {
         try demandOpen()
         return claim
     }
-    func claimCursors(
-        _ lanes: [(lane: LaneID, epoch: UInt64)]
-    ) throws(FlushFailure) -> [CursorState] {
+    func leaveNode(_ identity: NodeIdentity) throws(FlushFailure) { try demandOpen() }
+    func claimCursors(_ claims: [CursorClaim]) throws(FlushFailure) -> [CursorState] {
         try demandOpen()
         var changed = false
-        let states = lanes.map { lane, epoch in
-            var state = contents.cursors[lane] ?? CursorState(nextSequence: 1, epoch: epoch)
+        let states = claims.map { claim in
+            let held = contents.cursors[claim.lane]
+            var state = held ?? CursorState(nextSequence: 1, epoch: claim.epoch)
+            if state.epoch <= claim.epoch {
+                state.nextSequence = min(state.nextSequence, claim.bound ?? .max)
+            }
+            state.epoch = max(state.epoch, claim.epoch)
             // A claim that changes nothing syncs nothing either.
-            if contents.cursors[lane] == nil || state.epoch < epoch { changed = true }
-            state.epoch = max(state.epoch, epoch)
-            contents.cursors[lane] = state
+            if held != state { changed = true }
+            contents.cursors[claim.lane] = state
             return state
         }
         if changed { synced = contents }

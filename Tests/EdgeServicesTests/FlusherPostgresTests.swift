@@ -318,6 +318,7 @@ struct FlusherPostgresTests {
         let (dsn, connection) = try flusherDatabase()
         let ring = FakeRing()
         let flush = RealFlush([ring], dsn: dsn)
+        ring.promise = { Timestamp(microseconds: flush.time.wall) }
         for _ in 0..<3 {
             _ = flush.loop.round(atOnce: false)
             flush.time.advance(milliseconds: 4000)
@@ -393,9 +394,10 @@ final class LossyDatabase: FlushDatabase {
     func claimNode(_ identity: NodeIdentity) throws(FlushFailure) -> NodeClaimOutcome {
         try base.claimNode(identity)
     }
-    func claimCursors(
-        _ lanes: [(lane: LaneID, epoch: UInt64)]
-    ) throws(FlushFailure) -> [CursorState] { try base.claimCursors(lanes) }
+    func leaveNode(_ identity: NodeIdentity) throws(FlushFailure) { try base.leaveNode(identity) }
+    func claimCursors(_ claims: [CursorClaim]) throws(FlushFailure) -> [CursorState] {
+        try base.claimCursors(claims)
+    }
     func retireOthers(_ lanes: [LaneID]) throws(FlushFailure) { try base.retireOthers(lanes) }
     func readCursor(_ lane: LaneID) throws(FlushFailure) -> CursorState? {
         try base.readCursor(lane)

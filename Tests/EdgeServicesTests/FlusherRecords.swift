@@ -43,7 +43,8 @@ struct ClickMaker {
 
     init(ring: UInt16 = 0, milliseconds: Int64 = SystemClock.wallMicroseconds() / 1000) {
         self.milliseconds = milliseconds
-        minter = ClickIDMinter(ring: ring, floorMilliseconds: 0)
+        minter = ClickIDMinter(
+            ring: ring, floorMilliseconds: 0, leaseMilliseconds: .max)
     }
 
     /// One click's payload.
@@ -51,7 +52,9 @@ struct ClickMaker {
         link: UInt64 = 1, visitor: UInt64 = 0, agent: String = ClickMaker.phone,
         _ change: (inout ClickRecord) -> Void = { _ in }
     ) -> (id: ClickID, bytes: [UInt8]) {
-        let id = minter.mint(atMilliseconds: milliseconds)
+        guard let id = minter.mint(atMilliseconds: milliseconds) else {
+            preconditionFailure("no lease ends it")
+        }
         var record = ClickRecord(
             clickID: id, linkID: EntityID(high: 0xC, low: link), merchantID: ClickMaker.merchant,
             influencerID: ClickMaker.influencer)

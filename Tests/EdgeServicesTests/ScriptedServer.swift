@@ -39,7 +39,7 @@ final class ScriptedServer: FlushDatabase {
     private(set) var contents = Contents()
     /// What the server's disk has.
     private(set) var durable = Contents()
-    private var snapshots: [Contents] = []
+    private var snapshots: [(contents: Contents, takenAt: Int64)] = []
     private var lingering: Lingering?
     private var random: SeededGenerator
     private var isOpen = false
@@ -67,19 +67,21 @@ final class ScriptedServer: FlushDatabase {
         struck["death", default: 0] += 1
     }
 
-    /// An older standby takes its place: rows and cursors go back together.
-    func failOver() {
-        guard let older = snapshots.randomElement(using: &random) else { return }
-        contents = older
-        durable = older
+    /// An older standby takes its place: rows and cursors go back together; since when it had got
+    /// nothing.
+    func failOver() -> Int64? {
+        guard let older = snapshots.randomElement(using: &random) else { return nil }
+        contents = older.contents
+        durable = older.contents
         lingering = nil
         isOpen = false
         struck["failover", default: 0] += 1
+        return older.takenAt
     }
 
     /// A standby gets what the disk has.
-    func replicate() {
-        snapshots.append(durable)
+    func replicate(at time: Int64) {
+        snapshots.append((durable, time))
         if snapshots.count > 3 { snapshots.removeFirst() }
     }
 
@@ -194,27 +196,25 @@ final class ScriptedServer: FlushDatabase {
         try transaction(touching: [], isDurable: true) { _ in }
         return .claimed
     }
-    func claimCursors(
-        _ lanes: [(lane: LaneID, epoch: UInt64)]
-    ) throws(FlushFailure) -> [CursorState] {
-        try transaction(touching: lanes.map { $0.lane }, isDurable: true) { contents in
-            for (lane, epoch) in lanes {
-                let held = contents.cursors[lane]
-                contents.cursors[lane] = held ?? Cursor(epoch: epoch)
-                if let held, held.epoch < epoch {
-                    contents.cursors[lane]?.epoch = epoch
-                    contents.cursors[lane]?.isRetired = false
-                }
+    func leaveNode(_ identity: NodeIdentity) throws(FlushFailure) { try demandOpen() }
+    func claimCursors(_ claims: [CursorClaim]) throws(FlushFailure) -> [CursorState] {
+        try transaction(touching: claims.map { $0.lane }, isDurable: true) { contents in
+            for claim in claims {
+                let held = contents.cursors[claim.lane]
+                contents.cursors[claim.lane] = held ?? Cursor(epoch: claim.epoch)
+                guard let held, held.epoch <= claim.epoch else { continue }
+                contents.cursors[claim.lane]?.next = min(held.next, claim.bound ?? .max)
+                guard held.epoch < claim.epoch else { continue }
+                contents.cursors[claim.lane]?.epoch = claim.epoch
+                contents.cursors[claim.lane]?.isRetired = false
             }
         }
-        return lanes.compactMap { state($0.lane) }
+        return claims.compactMap { state($0.lane) }
     }
     func retireOthers(_ lanes: [LaneID]) throws(FlushFailure) {
         try transaction(touching: [], isDurable: true) { contents in
             for (lane, cursor) in contents.cursors
-            where !cursor.isRetired && !lanes.contains(lane)
-                && lanes.contains(where: { $0.ring == lane.ring })
-            {
+            where !cursor.isRetired && !lanes.contains(lane) {
                 contents.cursors[lane]?.isRetired = true
                 contents.gaps.append(
                     IngestGap(

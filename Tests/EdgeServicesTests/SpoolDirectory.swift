@@ -29,6 +29,28 @@ final class SpoolDirectory {
 
     deinit { try? FileSystem.removeTree(root) }
 
+    /// The files of ring and spool as they are, by their paths.
+    func copy() throws -> [String: [UInt8]] {
+        var files: [String: [UInt8]] = [:]
+        for part in ["ring", "spool"] {
+            for name in try FileSystem.list("\(root)/\(part)") {
+                files["\(part)/\(name)"] = try FileSystem.read("\(root)/\(part)/\(name)")
+            }
+        }
+        return files
+    }
+
+    /// Puts a copy in the place of what is there.
+    func restore(_ files: [String: [UInt8]]) throws {
+        for part in ["ring", "spool"] {
+            try FileSystem.removeTree("\(root)/\(part)")
+            try FileSystem.makeDirectories("\(root)/\(part)")
+        }
+        for (path, bytes) in files {
+            try bytes.withUnsafeBytes { try FileSystem.replace("\(root)/\(path)", with: $0) }
+        }
+    }
+
     /// Opens the store; nothing is spooled before `turnSpooler()`.
     func open(
         workers: Int = 1, ringBytes: Int = 262_144, segmentBytes: Int = 139_264,

@@ -110,6 +110,33 @@ struct LimitTests {
         #expect(try directories.files(directories.spool, ".segment").count <= 4)
     }
 
+    @Test("A tailer holds so many gaps; it goes on once they are taken, and misses none")
+    func gaps() throws {
+        let directories = TestDirectories()
+        let limit = RingLogLimits.tailerGaps
+        let store = try directories.open()
+        var appender = store.appender(worker: 0)
+        appender.appendNumbered(2 * limit + 3)
+        store.turnSpooler()
+        store.abandon()
+        let segment = try #require(
+            try directories.files(directories.spool, ".segment").first { $0.contains("ring-") })
+        // Every second record of 256 bytes, one more than the limit, by its sequence.
+        for gap in 0...limit { try directories.flip(segment, at: 4096 + 256 * (2 * gap + 1) + 8) }
+        let again = try directories.open()
+        defer { again.abandon() }
+        for kinds in [UInt16.max, 1 << 2] {
+            var tailer = again.rings[0].makeTailer(from: 1, kinds: kinds)
+            var read = 0
+            while tailer.next() != nil { read += 1 }
+            let first = tailer.takeGaps()
+            #expect(first.count == limit && first.last?.firstSequence == UInt64(2 * limit))
+            while tailer.next() != nil { read += 1 }
+            #expect(tailer.takeGaps().map(\.firstSequence) == [UInt64(2 * limit + 2)])
+            #expect(read == (kinds == .max ? limit + 2 : 0), "every other record")
+        }
+    }
+
     @Test("Flushed segments are kept for a time, then used again, and the log goes on")
     func recycling() throws {
         let directories = TestDirectories()

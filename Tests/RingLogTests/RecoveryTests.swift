@@ -153,13 +153,67 @@ struct RecoveryTests {
             #expect(readAll(store.rings[1]).records.count == 5)
             store.abandon()
         }
-        let store = try directories.open()
-        try store.acknowledgeGaps(of: store.rings[1])
-        #expect(store.rings[1].recoveredGaps.isEmpty)
-        store.abandon()
+        // Recorded, and told again for as long as a failover may take the record back.
+        directories.clock.advance(59_999_999)
+        for _ in 0..<2 {
+            let store = try directories.open()
+            #expect(store.rings[1].recoveredGaps.count == 1)
+            try store.acknowledgeGaps(of: store.rings[1])
+            #expect(store.rings[1].recoveredGaps.isEmpty)
+            store.abandon()
+            directories.clock.advance(1)
+        }
         let again = try directories.open()
         defer { again.abandon() }
         #expect(again.rings[1].recoveredGaps.isEmpty)
+    }
+
+    @Test("More losses than the identity file has places for are known to the run that finds them")
+    func manyLosses() throws {
+        let directories = TestDirectories()
+        func lose(_ boot: UInt64) throws {
+            try FileSystem.removeTree(directories.ring)
+            directories.bootID = EntityID(high: 9, low: boot)
+        }
+        let most = SpoolIdentity.maximumLosses
+        try directories.open(workers: 32).abandon()
+        try lose(1)
+        let full = try directories.open(workers: 1)
+        #expect(full.rings.flatMap(\.recoveredGaps).count == most)
+        #expect(!full.notices.contains { $0.contains("have no place") })
+        full.abandon()
+        try lose(2)
+        let over = try directories.open(workers: 1)
+        #expect(over.rings.flatMap(\.recoveredGaps).count == most + 1)
+        #expect(over.notices.contains { $0.hasPrefix("1 losses") && $0.contains("have no place") })
+        over.abandon()
+        let after = try directories.open(workers: 1)
+        defer { after.abandon() }
+        #expect(after.rings.flatMap(\.recoveredGaps).count == most)
+    }
+
+    @Test("A copy on another machine has claimed nothing")
+    func otherMachine() throws {
+        let directories = TestDirectories()
+        let first = try directories.open()
+        try first.markClaimed()
+        first.abandon()
+        let same = try directories.open()
+        #expect(same.isClaimed && same.notices.isEmpty)
+        same.abandon()
+        directories.machine = "another-machine"
+        let copy = try directories.open()
+        #expect(!copy.isClaimed)
+        #expect(copy.notices.contains { $0.contains("another machine (test-machine)") })
+        copy.abandon()
+        // Nor after a restart, until the database has told.
+        let again = try directories.open()
+        #expect(!again.isClaimed)
+        try again.markClaimed()
+        again.abandon()
+        let last = try directories.open()
+        defer { last.abandon() }
+        #expect(last.isClaimed)
     }
 
     @Test("A ring gone with the machine is another loss, and after a clean stop it is none")
@@ -273,6 +327,49 @@ struct RecoveryTests {
         #expect(asked == [wall, next * 1000])
         #expect(third.rings[0].idFloorMilliseconds == next + 7000)
         #expect(third.clockCorrection == next * 1000 + 7_000_000 - wall)
+    }
+
+    @Test("A lease is renewed as the loops come near its end, whatever the wall clock says")
+    func leaseRenewal() throws {
+        let directories = TestDirectories()
+        let start = directories.clock.microseconds / 1000
+        let store = try directories.open(workers: 2)
+        defer { store.abandon() }
+        let appender = store.appender(worker: 1)
+        let near = RingLogLimits.leaseMilliseconds - RingLogLimits.leaseMarginMilliseconds
+        // A clock that steps by ten years carries no lease off.
+        directories.clock.advance(315_360_000_000_000)
+        for (progress, lease) in [
+            (0, 3000), (near - 1, 3000), (near, 3000), (near + 1, near + 3001),
+        ] {
+            appender.noteLatestIdentity(milliseconds: start + progress)
+            store.turnSpooler()
+            #expect(appender.leaseMilliseconds == start + lease, "\(progress)")
+        }
+        #expect(store.rings[1].leaseMilliseconds == start + near + 3001)
+        #expect(store.rings[0].leaseMilliseconds == start + 3000)
+    }
+
+    @Test("A lease that is not on the disk is not given out")
+    func leaseOfSickDisk() throws {
+        for fault in [FaultyDisk.Fault.failWrite, .failSync] {
+            let directories = TestDirectories()
+            let start = directories.clock.microseconds / 1000
+            let store = try directories.open()
+            let appender = store.appender(worker: 0)
+            appender.noteLatestIdentity(milliseconds: start + 2999)
+            directories.disk.fault = fault
+            store.turnSpooler()
+            #expect(store.durabilityLost)
+            #expect(appender.leaseMilliseconds == start + 3000)
+            directories.disk.fault = .none
+            store.turnSpooler()
+            #expect(appender.leaseMilliseconds == start + 5999)
+            store.abandon()
+            let second = try directories.open()
+            #expect(second.rings[0].idFloorMilliseconds == start + 5999)
+            second.abandon()
+        }
     }
 
     @Test("Either slot of the identity file is enough; without both it is made from the segments")

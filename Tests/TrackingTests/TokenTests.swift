@@ -84,22 +84,110 @@ struct TokenTests {
     @Test("A minter rises through a standing, stepping and racing clock")
     func minting() {
         let start: Int64 = 1_800_000_000_000
-        var minter = ClickIDMinter(ring: 65, floorMilliseconds: start)
+        var minter = ClickIDMinter(
+            ring: 65, floorMilliseconds: start, leaseMilliseconds: start + 10_000)
         var last: UInt64 = 0
         for step in 0..<20_000 {
             let now =
                 step < 5000 ? start : step < 10_000 ? start - 3_600_000 : start + Int64(step / 7)
-            let id = minter.mint(atMilliseconds: now)
+            guard let id = minter.mint(atMilliseconds: now) else {
+                Issue.record("none at step \(step)")
+                return
+            }
             #expect(id.rawValue > last && id.ring == 65)
             #expect(id.clickedAt.milliseconds > start)
             last = id.rawValue
         }
     }
 
+    @Test("The clock is held before the lease's end, and no identity reaches it")
+    func lease() {
+        let lease: Int64 = 1_800_000_000_000
+        let reserve: Int64 = 3
+        let floor = lease - 1000
+        func first(at now: Int64) -> ClickID? {
+            var minter = ClickIDMinter(
+                ring: 7, floorMilliseconds: floor, leaseMilliseconds: lease,
+                reserveMilliseconds: reserve)
+            return minter.mint(atMilliseconds: now)
+        }
+        // One before where the clock is held, there, behind it; before the lease, at it, behind it.
+        for (now, stamped) in [
+            (lease - reserve - 1, lease - reserve - 1), (lease - reserve, lease - reserve),
+            (lease - reserve + 1, lease - reserve), (lease - 1, lease - reserve),
+            (lease, lease - reserve), (lease + 1, lease - reserve), (.max, lease - reserve),
+        ] {
+            #expect(first(at: now)?.clickedAt.milliseconds == stamped, "\(now - lease)")
+        }
+        var minter = ClickIDMinter(
+            ring: 7, floorMilliseconds: floor, leaseMilliseconds: lease,
+            reserveMilliseconds: reserve)
+        let held = Int(reserve) * Int(ClickID.perMillisecond)
+        var last: ClickID?
+        for number in 0..<held {
+            #expect(
+                minter.oldestMilliseconds(atMilliseconds: lease + 9) == lease - reserve
+                    + Int64(number / 1024))
+            last = minter.mint(atMilliseconds: lease + 9)
+            #expect(last != nil, "\(number)")
+        }
+        #expect(last?.clickedAt.milliseconds == lease - 1 && last?.sequence == 1023)
+        // One past the last, as often as it is asked for.
+        for _ in 0..<3 { #expect(minter.mint(atMilliseconds: lease + 9) == nil) }
+        #expect(minter.latestMilliseconds == lease)
+        // One millisecond more of lease is 1,024 identities more; a longer one lets the clock go on.
+        minter.extend(leaseMilliseconds: lease + 1)
+        for _ in 0..<1024 { last = minter.mint(atMilliseconds: lease + 9) }
+        #expect(last?.clickedAt.milliseconds == lease && last?.sequence == 1023)
+        #expect(minter.mint(atMilliseconds: lease + 9) == nil)
+        minter.extend(leaseMilliseconds: lease + 9 + reserve)
+        #expect(minter.mint(atMilliseconds: lease + 9)?.clickedAt.milliseconds == lease + 9)
+    }
+
+    @Test("A floor at the lease leaves no identity until the lease is renewed")
+    func floorAtLease() {
+        let lease: Int64 = 1_800_000_000_000
+        for (floor, isThere) in [(lease - 2, true), (lease - 1, false), (lease, false)] {
+            var minter = ClickIDMinter(
+                ring: 7, floorMilliseconds: floor, leaseMilliseconds: lease)
+            #expect((minter.mint(atMilliseconds: lease) != nil) == isThere, "\(floor - lease)")
+        }
+    }
+
+    @Test("No identity lies before the time that was promised, whatever clock and lease do")
+    func oldest() {
+        var random = SystemRandomNumberGenerator()
+        let start: Int64 = 1_800_000_000_000
+        for _ in 0..<200 {
+            var lease = start + Int64.random(in: 0...3000, using: &random)
+            var now = start + Int64.random(in: -5000...5000, using: &random)
+            var minter = ClickIDMinter(
+                ring: 7, floorMilliseconds: start, leaseMilliseconds: lease,
+                reserveMilliseconds: Int64.random(in: 0...600, using: &random))
+            var promised = Int64.min
+            for _ in 0..<200 {
+                now += Int64.random(in: 0...40, using: &random)
+                if Int.random(in: 0..<30, using: &random) == 0 {
+                    lease = max(lease, now + Int64.random(in: -100...3000, using: &random))
+                    minter.extend(leaseMilliseconds: lease)
+                }
+                promised = max(promised, minter.oldestMilliseconds(atMilliseconds: now))
+                #expect(promised <= now)
+                guard let id = minter.mint(atMilliseconds: now) else { continue }
+                #expect(id.clickedAt.milliseconds >= promised)
+                #expect(id.clickedAt.milliseconds < lease)
+            }
+        }
+    }
+
     @Test("A minter beyond its last millisecond does not trap")
     func minterAtTheEnd() {
-        var minter = ClickIDMinter(ring: 1, floorMilliseconds: .max / 2)
-        _ = minter.mint(atMilliseconds: .max / 2)
-        #expect(minter.mint(atMilliseconds: .min).ring == 1)
+        var minter = ClickIDMinter(
+            ring: 1, floorMilliseconds: .max / 2, leaseMilliseconds: .max)
+        for number in 0..<1024 {
+            #expect(minter.mint(atMilliseconds: .max / 2)?.sequence == UInt16(number))
+        }
+        #expect(minter.mint(atMilliseconds: .max / 2) == nil)
+        #expect(minter.mint(atMilliseconds: .min) == nil)
     }
 }

@@ -78,7 +78,8 @@ public struct ClickAnswer: BitwiseCopyable, Sendable {
     public var recordBytes: Int
     /// What became of the request.
     public var outcome: RedirectOutcome
-    /// Whether a record should have been written but there was no memory for it: count the loss.
+    /// Whether a record should have been written but there was no memory or no identity for it: count
+    /// the loss.
     public var isDropped: Bool
     /// Whether the response says `Connection: close`.
     public var closes: Bool
@@ -122,6 +123,14 @@ public struct ClickEngine: ~Copyable, @unchecked Sendable {
 
     /// Milliseconds since the Unix epoch of the latest identity, for the lease.
     public var latestMilliseconds: Int64 { minter.latestMilliseconds }
+    /// Takes in how far identities may be minted, in milliseconds since the Unix epoch.
+    @inline(__always) public mutating func extend(leaseMilliseconds: Int64) {
+        minter.extend(leaseMilliseconds: leaseMilliseconds)
+    }
+    /// No later click's identity lies before this, in milliseconds since the Unix epoch.
+    @inline(__always) public func oldestMilliseconds(atMilliseconds now: Int64) -> Int64 {
+        minter.oldestMilliseconds(atMilliseconds: now)
+    }
 
     /// Answers `GET` or `HEAD` of a link.
     ///
@@ -168,8 +177,9 @@ public struct ClickEngine: ~Copyable, @unchecked Sendable {
         visit.readReferrer()
         visit.readLanguage()
         var clickID: ClickID?
-        if head.pointee.method == .get {
+        if head.pointee.method == .get,
             let id = minter.mint(atMilliseconds: clock.wall.milliseconds)
+        {
             clickID = id
             ClickToken.write(
                 id, merchant: found.link.merchantID, key: clickKey,
@@ -186,13 +196,14 @@ public struct ClickEngine: ~Copyable, @unchecked Sendable {
         var answer = ClickAnswer(
             responseBytes: written, recordBytes: 0, outcome: decision.outcome, isDropped: false,
             closes: closes)
-        guard let clickID else {
+        guard head.method == .get else {
             answer.outcome = .head
             return answer
         }
         let isPrefetch = visit.findPrefetch()
         if isPrefetch, answer.outcome == .redirected { answer.outcome = .prefetch }
-        guard let record else {
+        // Without an identity there is nothing to record and no token in the Location.
+        guard let record, let clickID else {
             answer.isDropped = true
             return answer
         }

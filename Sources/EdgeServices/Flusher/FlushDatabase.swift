@@ -45,6 +45,16 @@ struct CursorMove {
     var isDurable = true
 }
 
+/// What a lane asks of its cursor's row when it takes it over.
+struct CursorClaim: Equatable, Sendable {
+    /// Whose cursor.
+    var lane: LaneID
+    /// Of the ring's open; a higher one in the row fences it.
+    var epoch: UInt64
+    /// `next_seq` may not be beyond it; nil for no bound.
+    var bound: UInt64?
+}
+
 /// Something that was lost, for `ingest_gaps`.
 struct IngestGap: Equatable, Sendable {
     /// The cursor that passed over it.
@@ -143,10 +153,11 @@ protocol FlushDatabase: AnyObject {
     func close()
     /// Claims the node for a spool, or tells why not.
     func claimNode(_ identity: NodeIdentity) throws(FlushFailure) -> NodeClaimOutcome
-    /// Makes sure of the cursors' rows, raises lower epochs to the given ones, and reads what
-    /// stands then, in the order asked.
-    func claimCursors(_ lanes: [(lane: LaneID, epoch: UInt64)]) throws(FlushFailure)
-        -> [CursorState]
+    /// Says that the node's process ends in order, so that the next may claim it from anywhere.
+    func leaveNode(_ identity: NodeIdentity) throws(FlushFailure)
+    /// Makes sure of the cursors' rows, raises lower epochs to the given ones, takes cursors beyond
+    /// their bounds back with a gap, and reads what stands then, in the order asked.
+    func claimCursors(_ claims: [CursorClaim]) throws(FlushFailure) -> [CursorState]
     /// Retires the cursors of rings that had these numbers before, with a gap for what they lost.
     func retireOthers(_ lanes: [LaneID]) throws(FlushFailure)
     /// Reads one cursor; nil when it has no row.

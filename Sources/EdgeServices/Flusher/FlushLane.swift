@@ -212,6 +212,17 @@ final class FlushLane {
 
     // MARK: - Positions
 
+    /// What it asks of its cursor's row.
+    ///
+    /// The first time the cursor may not lie beyond what the ring held when it was opened: a cursor
+    /// that does is of a life that an older copy of the directories knows nothing of, and would
+    /// swallow what is recorded now.
+    var claim: CursorClaim {
+        let isFirst = cursor == 0 && !ring.isRetired
+        return CursorClaim(
+            lane: id, epoch: ring.epoch, bound: isFirst ? ring.openedAtSequence + 1 : nil)
+    }
+
     /// Takes in what the database holds: at the start, after a lost connection, after a conflict.
     func adopt(_ state: CursorState) {
         guard state.epoch <= ring.epoch else {
@@ -247,13 +258,12 @@ final class FlushLane {
 
     // MARK: - Idle
 
-    /// Reads clock and head for the watermark.
+    /// Reads for the watermark how old the next records can be, and then the head.
     ///
-    /// The time is the loop's own, which stamps the records and is drawn slowly after a wall clock that
-    /// has stepped; never beyond the lease, above which a restarted loop begins.
-    func observe(wall: Int64, boot: Int64) {
-        let stamping = ring.clockOffset.map { boot + $0 } ?? wall  // Clock readings: no overflow.
-        let time = Timestamp(microseconds: min(stamping, ring.leaseMicroseconds ?? stamping))
+    /// The loop itself promises the time, whatever clock it stamps by and however long it stands
+    /// still. To a retired ring nothing comes any more.
+    func observe(wall: Timestamp) {
+        guard let time = ring.isRetired ? wall : ring.oldestStamp else { return }
         watermark.observe(time: time, head: ring.headSequence)
     }
 

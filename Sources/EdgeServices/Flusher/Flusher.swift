@@ -202,6 +202,7 @@ public final class Flusher: Sendable {
             if isStopping && !hasMore { break }
             if !hasMore { wait(hasTickets: !tickets.isEmpty) }
         }
+        loop.leave()
         loop.close()
         shared.withLock { shared in
             shared.status = loop.status

@@ -1,4 +1,5 @@
 // Every bound that the flusher keeps, in one place.
+internal import RingLog
 
 /// What the flusher never exceeds.
 enum FlusherLimits {
@@ -48,9 +49,6 @@ enum FlusherLimits {
     static let connectTimeoutSeconds = 4
     /// Time between watermark updates of lanes that flush nothing; the contract allows 5 s.
     static let watermarkMicroseconds: Int64 = 2_000_000
-    /// How far a watermark stays behind the clock: a loop stamps a click a moment before it
-    /// publishes it.
-    static let watermarkMarginMicroseconds: Int64 = 1_000_000
     /// Time between checks that partitions exist ahead.
     static let partitionsMicroseconds: Int64 = 3_600_000_000
     /// Time between updates of `nodes.last_id_at`.
@@ -78,8 +76,10 @@ enum FlusherLimits {
     static let maximumVisitorDays = 3
     /// User agents and sources remembered; a power of two.
     static let traitSlots = 1 << 12
-    /// Gaps reported and not yet written.
+    /// Gaps that are not yet written or whose cursor has not passed; beyond it nothing is read.
     static let maximumPendingGaps = 256
+    /// Gaps that reading one lane can bring at once.
+    static let lossesPerGather = RingLogLimits.tailerGaps
     /// Callers that wait for a flush.
     static let maximumTickets = 32
     /// Bytes of an error text kept for the status.

@@ -34,9 +34,7 @@ final class FlusherLoop {
     private var nextSummary: Int64 = 0
     private var partitionDay: Day?
     private var batchesSinceSummary = 0
-    private var gaps: [IngestGap] = []
-    /// What has been recorded: a failover may take it back, so each new connection is told again.
-    private var recordedGaps: [IngestGap] = []
+    private(set) var gaps: GapBook
 
     /// A loop over rings; nothing happens before ``round(atOnce:)``.
     init(
@@ -54,12 +52,13 @@ final class FlusherLoop {
         lanes = RecordStream.allCases.flatMap { stream in
             rings.map { FlushLane($0, stream, batchRows: options.batchRows) }
         }
-        for ring in rings {
-            for stream in RecordStream.allCases {
+        let lasting = rings.flatMap { ring in
+            RecordStream.allCases.flatMap { stream in
                 let lane = LaneID(ring: ring.ringID, ringUUID: ring.ringUUID, stream: stream)
-                note(ring.recoveredLosses, in: lane)
+                return ring.recoveredLosses.map { IngestGap($0, in: lane) }
             }
         }
+        gaps = GapBook(lasting: lasting)
     }
 
     /// One round: all that can be done now.
@@ -70,15 +69,25 @@ final class FlusherLoop {
         let wall = Timestamp(microseconds: stampingClock())
         if !status.isConnected, now >= nextConnect { connect(wall: wall) }
         for lane in lanes {
-            lane.observe(wall: clock.wall(), boot: clock.boot())
-            lane.gather(now: now)
-            note(lane.takeLosses(), in: lane.id)
+            lane.observe(wall: Timestamp(microseconds: clock.wall()))
+            gather(lane) { $0.gather(now: now) }
         }
         if status.isConnected { writeGaps() }
-        let wroteFullBatch = status.isConnected && writeReady(atOnce: atOnce)
+        // Losses wait for their cursors, and reading waits for the losses.
+        let isCrowded = !gaps.hasRoom
+        let wroteFullBatch = status.isConnected && writeReady(atOnce: atOnce || isCrowded)
+        if status.isConnected, isCrowded { _ = advanceCursors() }
         if status.isConnected { maintain(wall: wall, hasBacklog: wroteFullBatch) }
+        for lane in lanes { gaps.passed(lane.id, next: lane.durableCursor) }
         countPending()
-        return wroteFullBatch && status.isConnected
+        return (wroteFullBatch || isCrowded) && status.isConnected
+    }
+
+    /// Reads a lane if what it may miss has room, so that no gap is dropped.
+    private func gather(_ lane: FlushLane, _ read: (FlushLane) -> Void) {
+        guard gaps.hasRoom else { return }
+        read(lane)
+        gaps.note(lane.takeLosses(), in: lane.id)
     }
 
     /// Whether all through a head per ring is committed, cursors included.
@@ -97,6 +106,13 @@ final class FlusherLoop {
         var result: [EntityID: UInt64] = [:]
         for lane in lanes { result[lane.id.ringUUID] = lane.ring.headSequence }
         return result
+    }
+
+    /// Tells the fleet that the node's process ends in order.
+    func leave() {
+        guard status.isConnected, case .claimed = status.claim else { return }
+        // Not told, the next process on another machine waits a little.
+        try? database.leaveNode(identity)
     }
 
     /// Ends the connection.
@@ -128,7 +144,7 @@ final class FlusherLoop {
                 status.claim = .refused(reason)
                 return away(FlushFailure(kind: .away, message: reason))
             }
-            let states = try database.claimCursors(lanes.map { ($0.id, $0.ring.epoch) })
+            let states = try database.claimCursors(lanes.map { $0.claim })
             guard states.count == lanes.count else {
                 return away(FlushFailure(kind: .away, message: "cursors are missing"))
             }
@@ -139,7 +155,7 @@ final class FlusherLoop {
         } catch {
             return away(error)
         }
-        gaps.append(contentsOf: recordedGaps.filter { !gaps.contains($0) })
+        gaps.tellAgain()
         status.isConnected = true
         status.lastError = ""
         backOff = FlusherLimits.firstBackOffMicroseconds
@@ -210,8 +226,7 @@ final class FlusherLoop {
         let start = clock.monotonic()
         do {
             let written = try database.write(lane.move(count), lane.first(count)) {
-                lane.gatherAhead(now: clock.monotonic())
-                note(lane.takeLosses(), in: lane.id)
+                gather(lane) { $0.gatherAhead(now: clock.monotonic()) }
             }
             status.batches &+= 1
             status.flushNanoseconds &+= UInt64(clamping: (clock.monotonic() - start) * 1000)
@@ -258,7 +273,7 @@ final class FlusherLoop {
             guard let state = try database.readCursor(lane.id), state.epoch >= lane.ring.epoch
             else {
                 // A failover took the row or our claim back: claim again.
-                let states = try database.claimCursors([(lane.id, lane.ring.epoch)])
+                let states = try database.claimCursors([lane.claim])
                 guard let state = states.first else { return false }
                 lane.adopt(state)
                 return !lane.isFenced
@@ -325,27 +340,12 @@ final class FlusherLoop {
         nextPartitions = clock.monotonic() + FlusherLimits.partitionsMicroseconds
     }
 
-    private func note(_ losses: [LostRecords], in lane: LaneID) {
-        for loss in losses where gaps.count < FlusherLimits.maximumPendingGaps {
-            gaps.append(
-                IngestGap(
-                    lane: lane, first: loss.first, last: loss.last, from: nil, to: nil,
-                    cause: loss.cause))
-        }
-    }
-
     /// Before the cursors that pass over them move.
     private func writeGaps() {
-        guard !gaps.isEmpty, status.isConnected else { return }
+        guard gaps.isDue, status.isConnected else { return }
         do {
-            try database.record(gaps)
-            for gap in gaps
-            where recordedGaps.count < FlusherLimits.maximumPendingGaps
-                && !recordedGaps.contains(gap)
-            {
-                recordedGaps.append(gap)
-            }
-            gaps.removeAll()
+            try database.record(gaps.due)
+            gaps.written()
             gapsRecorded()
         } catch {
             away(error)

@@ -153,7 +153,8 @@ final class PostgresFlushDatabase: FlushDatabase {
         // Nodes that were not seen for a day do not hold up a change of keys.
         let found = try connection.query(
             """
-            SELECT node_id, spool_uuid, machine, key_fingerprint FROM nodes
+            SELECT node_id, spool_uuid, machine, key_fingerprint,
+                floor(extract(epoch FROM now() - updated_at))::bigint FROM nodes
             WHERE node_id = $1 OR coalesce(last_id_at, claimed_at) > now() - interval '1 day'
             ORDER BY node_id
             """, [.int16(Int16(identity.node))])
@@ -163,7 +164,8 @@ final class PostgresFlushDatabase: FlushDatabase {
             let entry = NodeRow(
                 node: UInt8(clamping: found.int16(row, 0) ?? 0),
                 spoolUUID: found.uuid(row, 1) ?? .zero, machine: found.text(row, 2) ?? "",
-                keyFingerprint: found.text(row, 3) ?? "")
+                keyFingerprint: found.text(row, 3) ?? "",
+                unseenSeconds: found.int64(row, 4) ?? .max)
             if entry.node == identity.node { own = entry } else { fleet.append(entry) }
         }
         guard let own else { throw PostgresError("the node's row has vanished") }
@@ -182,13 +184,14 @@ final class PostgresFlushDatabase: FlushDatabase {
         return outcome
     }
 
-    func claimCursors(
-        _ lanes: [(lane: LaneID, epoch: UInt64)]
-    ) throws(FlushFailure) -> [CursorState] {
-        let rings = Parameter.int32Array(lanes.map { Int32($0.lane.ring) })
-        let streams = Parameter.int16Array(lanes.map { $0.lane.stream.rawValue })
-        let identities = Parameter.uuidArray(lanes.map { $0.lane.ringUUID })
-        let epochs = Parameter.int64Array(lanes.map { Int64(clamping: $0.epoch) })
+    func claimCursors(_ claims: [CursorClaim]) throws(FlushFailure) -> [CursorState] {
+        let mine = [
+            Parameter.int32Array(claims.map { Int32($0.lane.ring) }),
+            Parameter.int16Array(claims.map { $0.lane.stream.rawValue }),
+            Parameter.uuidArray(claims.map { $0.lane.ringUUID }),
+            Parameter.int64Array(claims.map { Int64(clamping: $0.epoch) }),
+            Parameter.int64Array(claims.map { Int64(clamping: $0.bound ?? .max) }),
+        ]
         // Read by the same locking, durable update as in readCursor.
         return try transaction { connection throws(PostgresError) in
             try connection.execute(
@@ -198,18 +201,35 @@ final class PostgresFlushDatabase: FlushDatabase {
                 FROM unnest($1::int[], $2::smallint[], $3::uuid[], $4::bigint[])
                     AS mine (ring, stream, identity, epoch)
                 ORDER BY ring, stream ON CONFLICT (ring_id, stream, ring_uuid) DO NOTHING
-                """, [rings, streams, identities, epochs])
+                """, Array(mine.prefix(4)))
+            try connection.execute(
+                """
+                INSERT INTO ingest_gaps
+                    (ring_id, ring_uuid, stream, first_seq, last_seq, from_time, to_time, cause)
+                SELECT held.ring_id, held.ring_uuid, held.stream, held.next_seq, held.next_seq,
+                    held.watermark, now(),
+                    'older copy: what lay beyond the cursor is lost (how many is not known)'
+                FROM ingest_cursors AS held
+                    JOIN unnest($1::int[], $2::smallint[], $3::uuid[], $4::bigint[], $5::bigint[])
+                        AS mine (ring, stream, identity, epoch, bound)
+                    ON held.ring_id = mine.ring AND held.stream = mine.stream
+                        AND held.ring_uuid = mine.identity
+                WHERE held.next_seq > mine.bound AND held.epoch <= mine.epoch
+                ON CONFLICT DO NOTHING
+                """, mine)
             let found = try connection.query(
                 """
                 UPDATE ingest_cursors AS held
                 SET epoch = greatest(held.epoch, mine.epoch), updated_at = now(),
+                    next_seq = CASE WHEN held.epoch <= mine.epoch
+                        THEN least(held.next_seq, mine.bound) ELSE held.next_seq END,
                     retired_at = CASE WHEN held.epoch >= mine.epoch THEN held.retired_at END
-                FROM unnest($1::int[], $2::smallint[], $3::uuid[], $4::bigint[])
-                    WITH ORDINALITY AS mine (ring, stream, identity, epoch, place)
+                FROM unnest($1::int[], $2::smallint[], $3::uuid[], $4::bigint[], $5::bigint[])
+                    WITH ORDINALITY AS mine (ring, stream, identity, epoch, bound, place)
                 WHERE held.ring_id = mine.ring AND held.stream = mine.stream
                     AND held.ring_uuid = mine.identity
                 RETURNING mine.place, held.next_seq, held.epoch
-                """, [rings, streams, identities, epochs])
+                """, mine)
             var states: [Int64: CursorState] = [:]
             for row in 0..<found.count {
                 guard let place = found.int64(row, 0), let next = found.int64(row, 1),
@@ -219,13 +239,14 @@ final class PostgresFlushDatabase: FlushDatabase {
                     nextSequence: UInt64(clamping: next), epoch: UInt64(clamping: epoch))
             }
             // As long as all are there; the caller counts.
-            return (1...max(1, lanes.count)).compactMap { states[Int64($0)] }
+            return (1...max(1, claims.count)).compactMap { states[Int64($0)] }
         }
     }
 
     func retireOthers(_ lanes: [LaneID]) throws(FlushFailure) {
         try transaction { connection throws(PostgresError) in
             // What a lost ring had beyond its cursor is gone: a gap from its watermark until now.
+            // Any ring of the node: those of a former worker count too, which no loop writes to.
             try connection.execute(
                 """
                 WITH mine AS (
@@ -234,7 +255,7 @@ final class PostgresFlushDatabase: FlushDatabase {
                 ), gone AS (
                     UPDATE ingest_cursors AS held SET retired_at = now(), updated_at = now()
                     WHERE held.retired_at IS NULL
-                        AND held.ring_id IN (SELECT ring FROM mine)
+                        AND held.ring_id / 32 IN (SELECT ring / 32 FROM mine)
                         AND (held.ring_id, held.ring_uuid) NOT IN (SELECT ring, identity FROM mine)
                     RETURNING held.*
                 )
@@ -423,6 +444,20 @@ final class PostgresFlushDatabase: FlushDatabase {
             // A leaf that is not there, is locked or is too large for one call is tried again
             // later.
             if error.kind == .away, error.state == nil { throw error }
+        }
+    }
+
+    func leaveNode(_ identity: NodeIdentity) throws(FlushFailure) {
+        try call { connection throws(PostgresError) in
+            try connection.execute(
+                """
+                UPDATE nodes SET machine = $3 || $4, updated_at = now()
+                WHERE node_id = $1 AND spool_uuid = $2 AND machine = $3
+                """,
+                [
+                    .int16(Int16(identity.node)), .uuid(identity.spoolUUID),
+                    .text(identity.machine), .text(NodeClaim.leftMark),
+                ])
         }
     }
 

@@ -13,8 +13,8 @@ struct LostRecords: Equatable, Sendable {
 
 /// One ring's durable records, in order; used by one thread.
 protocol RecordTail: AnyObject {
-    /// The next durable record; nil at the durable end. Its bytes live until they are released or
-    /// ``seek(to:)``.
+    /// The next durable record; nil at the durable end, and while ``FlusherLimits/lossesPerGather``
+    /// losses wait to be taken. Its bytes live until they are released or ``seek(to:)``.
     func next() -> PendingRecord?
     /// The sequence that ``next()`` looks for.
     var nextSequence: UInt64 { get }
@@ -40,11 +40,14 @@ protocol RecordRing: AnyObject {
     var isRetired: Bool { get }
     /// The last sequence that was written.
     var headSequence: UInt64 { get }
+    /// ``headSequence`` when the ring was opened.
+    var openedAtSequence: UInt64 { get }
     /// The wall time by which its records are stamped, less the boot clock, in microseconds; nil while
     /// no loop has told.
     var clockOffset: Int64? { get }
-    /// No record of a later opening is stamped before this, in microseconds; nil for no bound.
-    var leaseMicroseconds: Int64? { get }
+    /// No record beyond ``headSequence``, read after it, is stamped before this; nil while no loop has
+    /// told.
+    var oldestStamp: Timestamp? { get }
     /// Losses that recovery found.
     var recoveredLosses: [LostRecords] { get }
     /// A reader of a stream's records from a sequence on; it may give others too.

@@ -14,9 +14,10 @@ final class SpoolRing: RecordRing {
     var epoch: UInt64 { handle.epoch }
     var isRetired: Bool { handle.isRetired }
     var headSequence: UInt64 { handle.headSequence }
+    var openedAtSequence: UInt64 { handle.openedAtSequence }
     var clockOffset: Int64? { handle.clockOffset }
-    var leaseMicroseconds: Int64? {
-        handle.isRetired ? nil : handle.leaseMilliseconds * 1000  // Of 41 bits.
+    var oldestStamp: Timestamp? {
+        handle.oldestStampMilliseconds.map { Timestamp(milliseconds: $0) }
     }
     var recoveredLosses: [LostRecords] { handle.recoveredGaps.map(LostRecords.init) }
 

@@ -1,8 +1,8 @@
 // Up to which moment everything that a ring received is provably committed.
 internal import Tracking
 
-/// Pairs a reading of the clock with a reading of the ring's head that came after it: once all up
-/// to that head is committed, so is all that was received before that moment.
+/// Pairs the loop's promise of how old its next records can be with a reading of the ring's head
+/// that came after it: once all up to that head is committed, so is all that is older.
 struct WatermarkClock: Equatable {
     private struct Mark: Equatable {
         var time: Timestamp
@@ -18,13 +18,11 @@ struct WatermarkClock: Equatable {
     /// Takes a reading; ignored while one is open.
     ///
     /// - Parameters:
-    ///   - time: The clock, read before `head`.
+    ///   - time: What no record behind `head` is older than, read before `head`.
     ///   - head: The ring's last sequence.
     mutating func observe(time: Timestamp, head: UInt64) {
         guard open == nil else { return }
-        open = Mark(
-            time: time.advanced(byMicroseconds: -FlusherLimits.watermarkMarginMicroseconds),
-            head: head)
+        open = Mark(time: time, head: head)
     }
 
     /// What the watermark is once all through a sequence is committed; nil while nothing is known.

@@ -12,10 +12,17 @@ struct NodeRow: Equatable {
     var machine: String
     /// The fingerprint of its click key.
     var keyFingerprint: String
+    /// How long ago it said that it is alive, by the database's clock.
+    var unseenSeconds: Int64
 }
 
 /// The rules of a claim, pure.
 enum NodeClaim {
+    /// A node that was seen within so many seconds is alive: it says so every ten.
+    static let aliveSeconds: Int64 = 30
+    /// Stands behind the machine's name once its process has ended in order.
+    static let leftMark = " (left)"
+
     /// What follows from the node's row and from the rest of the fleet.
     ///
     /// - Parameters:
@@ -29,6 +36,17 @@ enum NodeClaim {
                 """
                 node id \(identity.node) belongs to another spool (\(row.spoolUUID) on machine \
                 \(row.machine)); give this node an id of its own, or bring that spool directory back
+                """)
+        }
+        // The same spool on two machines is a copy: while one of them is alive, the other waits.
+        if row.machine != identity.machine, !row.machine.hasSuffix(leftMark),
+            row.unseenSeconds < aliveSeconds
+        {
+            return .refused(
+                """
+                node id \(identity.node) is alive on machine \(row.machine), with a copy of this \
+                spool (seen \(row.unseenSeconds) s ago, this is machine \(identity.machine)); give \
+                this node an id and directories of its own, or stop the other
                 """)
         }
         for other in fleet

@@ -48,10 +48,14 @@ struct EdgeFixture: ~Copyable {
     var client = ClientAddress(high: 0x0102_0304_0000_0000, low: 0, isIPv6: false)
     var place = ClickPlace()
 
-    init(privacy: AddressPrivacy = .truncate, honourGPC: Bool = true) {
+    init(
+        privacy: AddressPrivacy = .truncate, honourGPC: Bool = true,
+        leaseMilliseconds: Int64 = .max
+    ) {
         engine = ClickEngine(
             clickKey: EdgeFixture.key, privacy: privacy, honourGPC: honourGPC,
-            minter: ClickIDMinter(ring: 5, floorMilliseconds: 0))
+            minter: ClickIDMinter(
+                ring: 5, floorMilliseconds: 0, leaseMilliseconds: leaseMilliseconds))
         clock.update(wallMicroseconds: EdgeFixture.now)
     }
 

@@ -233,6 +233,29 @@ struct RedirectTests {
         #expect(!edge.send(method: "HEAD", hasMemory: false).answer.isDropped)
     }
 
+    @Test("Beyond the lease a link redirects without an identity, and the click is a dropped one")
+    func beyondLease() throws {
+        var edge = EdgeFixture(leaseMilliseconds: EdgeFixture.now / 1000)
+        edge.load([
+            EdgeFixture.link("https://s.example/?c={click_id}&x=1"),
+            EdgeFixture.link("https://s.example/", slug: "b"),
+        ])
+        #expect(edge.send().answer.recordBytes > 0)
+        edge.engine.extend(leaseMilliseconds: 0)
+        for (slug, location) in [("/a", "https://s.example/?c=&x=1"), ("/b", "https://s.example/")]
+        {
+            let reply = edge.send(slug)
+            #expect(reply.status == 302 && reply.answer.isDropped)
+            #expect(reply.answer.recordBytes == 0 && reply.answer.outcome == .redirected)
+            #expect(reply.header("Location") == location)
+        }
+        #expect(!edge.send("/none").answer.isDropped)
+        #expect(!edge.send(method: "HEAD").answer.isDropped)
+        edge.engine.extend(leaseMilliseconds: EdgeFixture.now / 1000 + 1000)
+        let reply = edge.send()
+        #expect(reply.answer.recordBytes > 0 && !reply.answer.isDropped)
+    }
+
     @Test("A suspended merchant's links redirect; the click is marked")
     func suspended() throws {
         var edge = EdgeFixture()
