@@ -201,9 +201,7 @@ public struct RingAppender: ~Copyable {
 
     /// Tells the lease how far the loop's identities and its clock have come, in milliseconds since
     /// 1970.
-    ///
-    /// Mutating, so that the appender is passed by its place.
-    @inline(__always) public mutating func noteLatestIdentity(milliseconds: Int64) {
+    @inline(__always) public func noteLatestIdentity(milliseconds: Int64) {
         identityCell.store(UInt64(bitPattern: milliseconds))
     }
 

@@ -196,7 +196,7 @@ public struct ClickEngine: ~Copyable, @unchecked Sendable {
         var answer = ClickAnswer(
             responseBytes: written, recordBytes: 0, outcome: decision.outcome, isDropped: false,
             closes: closes)
-        guard head.method == .get else {
+        guard head.pointee.method == .get else {
             answer.outcome = .head
             return answer
         }
