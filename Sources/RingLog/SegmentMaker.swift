@@ -34,9 +34,10 @@ final class SegmentMaker: Sendable {
             let file = try files.open(path, create: true)
             try file.allocate(segmentBytes)
             let zeros = UnsafeMutableRawBufferPointer.allocate(
-                byteCount: SegmentMaker.zeroBytes, alignment: 4096)
+                byteCount: min(SegmentMaker.zeroBytes, segmentBytes), alignment: 4096)
             defer { zeros.deallocate() }
-            zeros.initializeMemory(as: UInt8.self, repeating: 0)
+            // Segments are whole pages.
+            zeros.initializeMemory(as: UInt64.self, repeating: 0)
             var offset = 0
             while offset < segmentBytes {
                 let count = min(zeros.count, segmentBytes - offset)

@@ -87,10 +87,9 @@ private final class OperationSequence {
         var flushedThrough: UInt64 = 0
         init(salt: UInt64) { self.salt = salt }
 
-        /// Fills a record's memory with bytes of its own, cheaply.
+        /// Writes what is the record's own; the rest stays as the ring's memory was.
         func fill(_ room: UnsafeMutableRawBufferPointer, _ sequence: UInt64) {
             let word = (sequence << 8 | salt) &* 0x9E37_79B9_7F4A_7C15
-            room.initializeMemory(as: UInt8.self, repeating: UInt8(truncatingIfNeeded: word >> 32))
             withUnsafeBytes(of: word) { room.copyBytes(from: $0.prefix(room.count)) }
         }
 
