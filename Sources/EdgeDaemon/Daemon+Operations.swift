@@ -51,6 +51,7 @@ extension Daemon {
             }
         }
         sources.silentLoops = { [state] in state.edge?.silentLoops.count ?? 0 }
+        sources.certificatesEnd = { [state] in state.edge?.certificatesEnd }
         sources.isDraining = { [state] in state.isDraining || state.wantsDrain }
         sources.drain = { [state] in state.requestDrain() }
         sources.reload = { [self] in reload() }

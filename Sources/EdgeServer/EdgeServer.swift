@@ -210,6 +210,9 @@ public final class EdgeServer: Sendable {
     /// Before the first call TLS connections are closed.
     public func replaceTLS(_ context: TLSContext) { shared.replaceTLS(context) }
 
+    /// When the served certificate that ends first ends, seconds since 1970; nil without TLS.
+    public var certificatesEnd: Int64? { shared.tlsContext?.expiresAtSeconds }
+
     /// Whether ``drain(withinMicroseconds:)`` has begun.
     public var isDraining: Bool { shared.isDraining }
 

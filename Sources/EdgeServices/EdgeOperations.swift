@@ -130,6 +130,8 @@ public struct EdgeOperationsSources: Sendable {
     public var hindrances: @Sendable () -> [String]
     /// Event loops that stand still.
     public var silentLoops: @Sendable () -> Int
+    /// When the served certificate that ends first ends, seconds since 1970; nil without TLS.
+    public var certificatesEnd: @Sendable () -> Int64?
     /// Whether a drain has begun.
     public var isDraining: @Sendable () -> Bool
     /// Reloads as SIGHUP does; what is wrong with the new configuration, empty when it holds.
@@ -147,6 +149,7 @@ public struct EdgeOperationsSources: Sendable {
         database = { DatabaseFacts() }
         hindrances = { [] }
         silentLoops = { 0 }
+        certificatesEnd = { nil }
         isDraining = { false }
         reload = { ["reloading is not wired"] }
         drain = {}
