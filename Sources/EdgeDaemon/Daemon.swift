@@ -17,6 +17,8 @@ private enum Limits {
     static let followMilliseconds = 2_000
     /// Milliseconds for the database, while clients wait in the queue of an inherited socket.
     static let queueMilliseconds = 300
+    /// Milliseconds for the database to commit what is in hand when the process ends.
+    static let commitMilliseconds = 200
 }
 
 /// Why the daemon cannot start: one line and an exit code.
@@ -260,7 +262,7 @@ public final class Daemon: Sendable {
     /// The services end without waiting for the database; what is recorded stays in the spool.
     private func stopServices() {
         linkSync.stop()
-        flusher.stop(waitMilliseconds: 1000)
+        flusher.stop(waitMilliseconds: Limits.commitMilliseconds)
         store.stopSpooler()
     }
 

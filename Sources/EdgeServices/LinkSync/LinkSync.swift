@@ -2,6 +2,7 @@
 // own; while the database is away the last tables go on serving.
 public import EdgeCore
 internal import LinuxIO
+internal import Postgres
 internal import Synchronization
 internal import Telemetry
 public import Tracking
@@ -78,8 +79,9 @@ public final class LinkSync: Sendable {
         static let settlingNice: Int32 = 10
         /// Invalid links that are named in the log at once.
         static let namedInvalidLinks = 20
-        /// Milliseconds that ``LinkSync/stop()`` waits for the thread.
-        static let stopMilliseconds = 2000
+        /// Milliseconds that ``LinkSync/stop()`` waits for the thread, whose waits have ended: it may
+        /// be building a table.
+        static let stopMilliseconds = 100
     }
 
     private struct State {
@@ -93,6 +95,7 @@ public final class LinkSync: Sendable {
     private let stopping = Atomic<Bool>(false)
     private let wake: EventDescriptor
     private let ended: EventDescriptor
+    let interruption: Interruption
     let errors = RepeatedErrors()
 
     /// A sync that publishes to `directory`; ``start()`` starts it.
@@ -102,6 +105,7 @@ public final class LinkSync: Sendable {
         self.options = options
         wake = try EventDescriptor()
         ended = try EventDescriptor()
+        interruption = try Interruption()
     }
 
     /// How it stands now.
@@ -128,6 +132,7 @@ public final class LinkSync: Sendable {
     /// Ends the thread; waits for it a moment, but never for the database.
     public func stop() {
         stopping.store(true, ordering: .releasing)
+        interruption.raise()
         wake.signal()
         ended.wait(milliseconds: Limits.stopMilliseconds)
     }
@@ -146,6 +151,7 @@ public final class LinkSync: Sendable {
                 if errors.clear("database") { options.log(false, "links follow the database") }
             } catch {
                 session.disconnect()
+                if stopping.load(ordering: .acquiring) { break }
                 note(failure: "\(error)")
                 pause = retry
                 retry = min(retry * 2, Limits.lastRetryMicroseconds)

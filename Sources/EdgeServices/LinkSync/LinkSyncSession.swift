@@ -79,7 +79,8 @@ final class LinkSyncSession {
         let fresh = try Connection(
             dsn: sync.options.dsn, applicationName: "clickd links",
             statementTimeoutMilliseconds: LinkSync.Limits.statementMilliseconds,
-            lockTimeoutMilliseconds: LinkSync.Limits.lockMilliseconds)
+            lockTimeoutMilliseconds: LinkSync.Limits.lockMilliseconds,
+            interruption: sync.interruption)
         connection = fresh
         return fresh
     }
