@@ -46,6 +46,8 @@ struct Connection: BitwiseCopyable {
     var hasContinued = false
     /// What comes and goes is sealed.
     var isTLS = false
+    /// The predecessor carries it, for it is TLS: its next answer is its last.
+    var isRelayed = false
     /// The handshake waits for a turn with time for it.
     var isDeferred = false
     /// Whether epoll knows the descriptor.

@@ -65,6 +65,9 @@ enum Limits {
     static let drainGraceMicroseconds: Int64 = 300_000
     /// Microseconds after which a drain leaves what is unfinished.
     static let drainMicroseconds: Int64 = 6_000_000
+    /// Microseconds from the start of a drain in which TLS connections are carried to a successor: with
+    /// their last moments it is over before the ten seconds that a drain has.
+    static let relayMicroseconds: Int64 = 8_000_000
     /// Microseconds that a drain waits for its loops to empty the listeners' queues.
     static let queueMicroseconds: Int64 = 500_000
     /// Microseconds that the loops wait for each other's first step.

@@ -128,7 +128,7 @@ extension EventLoop {
         guard RequestParser.parse(bytes, limit: limits.headerBytes, into: &head) == .complete else {
             return refuseNow(index, 400)
         }
-        if drain.isDraining { head.keepAlive = false }
+        if drain.isDraining || connection.pointee.isRelayed { head.keepAlive = false }
         let route = Router.route(head, bytes)
         let body = UnsafeRawBufferPointer(start: input + headBytes, count: bodyCount)
         let held = decide(route, bytes, body)

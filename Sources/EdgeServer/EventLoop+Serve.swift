@@ -114,7 +114,7 @@ extension EventLoop {
         if sendSlab.count - pendingOutput < Limits.responseBytes, !flush(index) {
             return keepUntilSent(index, rest)
         }
-        if drain.isDraining { head.keepAlive = false }
+        if drain.isDraining || slab[index].pointee.isRelayed { head.keepAlive = false }
         let route = Router.route(head, bytes)
         switch route {
         case .redirect: return redirect(index, bytes)

@@ -84,6 +84,8 @@ struct EventLoop: ~Copyable {
     /// The spool has claimed its node: identities may be minted.
     var isAdmitted = false
     var drain = DrainState()
+    /// TLS connections whose answers come from the successor, once this process has handed over.
+    var relays: [RelayedConnection] = []
     /// The predecessor's connections are this loop's.
     var hasAdopted = false
     /// Between the sockets and OpenSSL.

@@ -37,6 +37,8 @@ final class LoopShared: @unchecked Sendable {
     private let successorDescriptor = Atomic<CInt>(-1)
     private let adopted: Mutex<[InheritedConnection]>
     private let ended = Atomic<Int>(0)
+    private let relaysEnded = Atomic<Int>(0)
+    private let endingRelays = Atomic<Bool>(false)
     private let wakes: [WakeUp]
     /// The loops' signs of life, by number.
     let pulses: [LoopPulse]
@@ -188,6 +190,18 @@ final class LoopShared: @unchecked Sendable {
 
     /// Loops that have ended.
     var endedLoops: Int { ended.load(ordering: .acquiring) }
+
+    /// Notes that a loop carries nothing any more.
+    func noteRelayEnd() { relaysEnded.wrappingAdd(1, ordering: .releasing) }
+
+    /// Loops that carry nothing any more.
+    var endedRelays: Int { relaysEnded.load(ordering: .acquiring) }
+
+    /// Has the loops end what they carry.
+    func endRelays() { endingRelays.store(true, ordering: .releasing) }
+
+    /// Whether what is carried is to end.
+    var endsRelays: Bool { endingRelays.load(ordering: .acquiring) }
 
     func wakeDescriptor(of loop: Int) -> CInt { wakes[loop].event.descriptor.rawValue }
 
