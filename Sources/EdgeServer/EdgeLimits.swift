@@ -41,6 +41,9 @@ enum Limits {
     static let acceptsPerTurn = 64
     /// Connections that give way to one newcomer at most: other loops may be faster to their places.
     static let yieldsPerNewcomer = 4
+    /// Connections of the process beyond its limit while other loops give theirs up; descriptors are
+    /// kept for them (`DescriptorBudget.others`).
+    static let overdrawnConnections = 64
     /// Unfinished requests that give way to one that needs a buffer at most: a large block is worth
     /// so many small ones.
     static let yieldsPerBlock = 8

@@ -44,6 +44,7 @@ struct EventLoop: ~Copyable {
     let unknownRates: RateTable
     let clickRates: RateTable
     let pulse: LoopPulse
+    let giving: GivingWay
     let epoll: Epoll
     let events: Epoll.EventList
     var listeners: ListenerSet
@@ -114,6 +115,7 @@ struct EventLoop: ~Copyable {
         unknownRates = shared.unknownRates
         clickRates = shared.clickRates
         pulse = shared.pulses[settings.number]
+        giving = shared.givingWay[settings.number]
         limits = settings.limits
         self.epoll = epoll
         events = Epoll.EventList(capacity: Limits.eventsPerTurn)
@@ -201,6 +203,7 @@ struct EventLoop: ~Copyable {
         }
         appender.recordDrops(now: clock.wall)
         expire()
+        giving.offer(yields.count, rank: yields.firstRank)
         if drain.isDraining { continueDrain() }
         tables = nil
         tableReader.leave()
@@ -246,6 +249,7 @@ struct EventLoop: ~Copyable {
             releaseParked()
         case LoopSignal.wake:
             shared.clearWake(of: settings.number)
+            giveWhatIsAsked()
             while shared.isHeld(settings.number) { Thread.sleep(microseconds: 1000) }
             if shared.isDraining && !drain.isDraining { return beginDrain() }
             for position in listeners.sockets.indices { accept(position) }

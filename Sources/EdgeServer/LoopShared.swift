@@ -25,6 +25,8 @@ final class LoopShared: @unchecked Sendable {
     private let addresses: AddressCounts
     private let connectionLimit: Int
     private let connections = Atomic<Int>(0)
+    /// Connections that loops are about to give up for others' newcomers.
+    private let owed = Atomic<Int>(0)
     private let admission: Atomic<Bool>
     private let geo = Mutex<GeoDatabase?>(nil)
     private let geoChanges = Atomic<Int>(0)
@@ -42,6 +44,8 @@ final class LoopShared: @unchecked Sendable {
     private let wakes: [WakeUp]
     /// The loops' signs of life, by number.
     let pulses: [LoopPulse]
+    /// What the loops can give up for each other's newcomers, by number.
+    let givingWay: [GivingWay]
     /// A loop that a test holds still; -1 for none.
     private let heldLoop = Atomic<Int>(-1)
 
@@ -66,6 +70,7 @@ final class LoopShared: @unchecked Sendable {
         for _ in 0..<loops { wakes.append(try WakeUp()) }
         self.wakes = wakes
         pulses = (0..<loops).map { _ in LoopPulse() }
+        givingWay = (0..<loops).map { _ in GivingWay() }
     }
 
     deinit {
@@ -74,15 +79,32 @@ final class LoopShared: @unchecked Sendable {
         clickRates.deallocate()
     }
 
-    /// Counts a connection in; false when the process has too many.
+    /// Counts a connection in; false when the process has too many, those left out that are about to
+    /// go.
     func enter() -> Bool {
-        // Relaxed, here and below: the count orders nothing else.
-        guard connections.wrappingAdd(1, ordering: .relaxed).newValue <= connectionLimit else {
+        // Relaxed, here and below: the counts order nothing else.
+        let most = connectionLimit + owed.load(ordering: .relaxed)
+        guard connections.wrappingAdd(1, ordering: .relaxed).newValue <= most else {
             connections.wrappingSubtract(1, ordering: .relaxed)
             return false
         }
         return true
     }
+
+    /// Counts a connection in beyond the limit, for one that another loop is about to give up; false
+    /// when too many are owed.
+    func overdraw() -> Bool {
+        guard owed.wrappingAdd(1, ordering: .relaxed).newValue <= Limits.overdrawnConnections
+        else {
+            settle()
+            return false
+        }
+        connections.wrappingAdd(1, ordering: .relaxed)
+        return true
+    }
+
+    /// One is owed no more.
+    func settle() { owed.wrappingSubtract(1, ordering: .relaxed) }
 
     /// Counts a connection out.
     func leave() { connections.wrappingSubtract(1, ordering: .relaxed) }
@@ -215,6 +237,9 @@ final class LoopShared: @unchecked Sendable {
 
     /// Whether a loop is to stand still.
     func isHeld(_ loop: Int) -> Bool { heldLoop.load(ordering: .acquiring) == loop }
+
+    /// Has one loop look at the flags here.
+    func wake(_ loop: Int) { wakes[loop].event.signal() }
 
     /// Has every loop look at the flags here, and at the listeners.
     func wakeAll() { for wake in wakes { wake.event.signal() } }
