@@ -77,6 +77,10 @@ enum Limits {
     static let startMicroseconds: Int64 = 1_000_000
     /// Bytes that sealing adds to a full send slab, tickets and alerts included.
     static let sealingBytes = 4 << 10
+    /// Bytes that a TLS handshake under way holds in OpenSSL, by measurement: 45 KiB of process memory.
+    static let handshakeBytes = 48 << 10
+    /// Bytes that OpenSSL holds for a TLS connection of which a part of a record has come.
+    static let partialRecordBytes = 34 << 10
     /// Full TLS handshakes that one loop begins in a turn; more wait for the next.
     static let fullHandshakesPerTurn = 8
     /// TLS handshakes with a ticket that one loop begins in a turn.

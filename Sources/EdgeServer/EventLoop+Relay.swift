@@ -79,6 +79,7 @@ extension EventLoop {
         slab[index].pointee.tls = TLSSession()
         slab[index].pointee.isTLS = false
         counters.add(.tlsConnectionsClosed, 1)
+        _ = countSealed(index, .nothing)
         close(index)
     }
 }
