@@ -59,8 +59,16 @@ public final class LinkSync: Sendable {
     enum Limits {
         /// Rows of one page of a full load.
         static let pageRows: Int32 = 10_000
-        /// Milliseconds that one statement may take: the comparison reads every link.
+        /// Milliseconds that one statement may take: the longest read a page or a range of links.
         static let statementMilliseconds = 30_000
+        /// Loaded links of a range: what is asked for by itself where a comparison finds a difference.
+        static let rangeRows = 20_000
+        /// Milliseconds of comparing before changes are polled again.
+        static let comparingMilliseconds: Int64 = 200
+        /// Milliseconds of loading before changes are polled beside it.
+        static let loadingMilliseconds: Int64 = 400
+        /// Changed links that are read by their identities at once.
+        static let healedRows = 5_000
         static let lockMilliseconds = 5_000
         /// Microseconds that a poll reaches back beyond the oldest open transaction.
         static let overlapMicroseconds: Int64 = 2_000_000
@@ -146,7 +154,8 @@ public final class LinkSync: Sendable {
         while !stopping.load(ordering: .acquiring) {
             var pause = max(1000, options.refreshMicroseconds / 2)
             do {
-                try session.step()
+                // While ranges wait to be compared there is no time to lose.
+                if try session.step() { pause = 1000 }
                 retry = Limits.firstRetryMicroseconds
                 if errors.clear("database") { options.log(false, "links follow the database") }
             } catch {
