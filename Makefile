@@ -31,7 +31,7 @@ help:
 	@echo "make bench  the comparisons of Benchmarks/, in pairs"
 	@echo "make lint   swift format, strict;  make format  rewrites"
 	@echo "make fuzz   the parsers under libFuzzer and AddressSanitizer (FUZZ_RUNS=100000 each)"
-	@echo "make campaign NAME=idle|overload|slow  one campaign of docs/testing.md"
+	@echo "make campaign NAME=idle|overload|slow|follow  one campaign of docs/testing.md"
 	@echo "make soak   the long tests;  make clean  removes what was built"
 
 # install(list): installs what dpkg does not know as installed; one clear line where that cannot be.
@@ -90,7 +90,7 @@ test: build
 soak: deps-soak build
 	@CLICKD_SOAK=1 CLICKD_BINARIES="$(CURDIR)/.build/release" CLICKD_ROOT="$(CURDIR)" $(SWIFT) test $(TEST_FLAGS)
 
-# NAME: idle, overload or slow (docs/testing.md).
+# NAME: idle, overload, slow or follow (docs/testing.md).
 campaign: deps-soak build
 	@exec .build/release/clickd-workbench $(NAME) $(ARGUMENTS)
 

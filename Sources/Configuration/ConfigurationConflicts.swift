@@ -27,6 +27,13 @@ extension ConfigurationLoader {
                 "limits.buffered_bytes: less than one request of limits.header_bytes and "
                     + "limits.body_bytes")
         }
+        if !configuration.https.listen.isEmpty, limits.bufferedBytes < leastSealedBytes {
+            reader.reportConflict(
+                ["limits.buffered_bytes", "https.listen"],
+                "limits.buffered_bytes: \(ByteSize.text(limits.bufferedBytes)) has no room for a TLS "
+                    + "handshake in each event loop "
+                    + "(allowed: at least \(ByteSize.text(leastSealedBytes)) with https.listen)")
+        }
         if configuration.proxy.header != .none && configuration.proxy.trusted.isEmpty {
             reader.reportConflict(
                 ["proxy.protocol", "proxy.trusted"],
@@ -39,6 +46,9 @@ extension ConfigurationLoader {
     private static func plain(_ path: String) -> [Substring] {
         (path.hasPrefix("/") ? ["/"] : []) + path.split(separator: "/").filter { $0 != "." }
     }
+
+    /// A handshake's bytes, and the eighth that is kept for answers, in each of 32 loops.
+    private static let leastSealedBytes = 32 * (64 << 10)
 
     private static func checkListeners(
         _ configuration: ClickdConfiguration, _ reader: inout SettingsReader

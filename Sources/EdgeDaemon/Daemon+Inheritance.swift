@@ -10,18 +10,31 @@ internal import RingLog
 struct Inherited: Sendable {
     var sockets = InheritedSockets.none
     var connections: [InheritedConnection] = []
+    /// Waits to hear that this process serves.
+    var waiting: WaitingPredecessor?
 
-    /// What a service manager passed, if it passed anything.
-    init(passed: [PassedDescriptor]) {
-        if !passed.isEmpty { sockets = InheritedSockets(.serviceManager, passed) }
+    /// What a service manager passed, if it passed anything, or this process before it was replaced.
+    init(_ passed: PassedSockets) {
+        guard !passed.descriptors.isEmpty else { return }
+        sockets = InheritedSockets(
+            passed.areOwn ? .predecessor : .serviceManager, passed.descriptors)
     }
+}
+
+/// The descriptors that a process begins with.
+struct PassedSockets {
+    var descriptors: [PassedDescriptor]
+    /// They are this process's own, of before it was replaced: nobody else keeps them.
+    var areOwn: Bool
 }
 
 extension Daemon {
     /// The descriptors of socket activation.
-    static func takePassedSockets() throws(StartError) -> [PassedDescriptor] {
+    static func takePassedSockets() throws(StartError) -> PassedSockets {
         do throws(Errno) {
-            return try SocketActivation.takePassed()
+            let areOwn = SocketActivation.takeOwnership()
+            return PassedSockets(
+                descriptors: try SocketActivation.takePassed(), areOwn: areOwn)
         } catch {
             throw StartError(
                 78,
@@ -35,9 +48,9 @@ extension Daemon {
     ///
     /// What a service manager passed is preferred to the same sockets from the predecessor.
     static func takeOver(
-        _ configuration: ClickdConfiguration, _ passed: [PassedDescriptor], _ log: Logger
+        _ configuration: ClickdConfiguration, _ passed: PassedSockets, _ log: Logger
     ) throws(StartError) -> Inherited {
-        var inherited = Inherited(passed: passed)
+        var inherited = Inherited(passed)
         let path = HandOverLimits.path(besides: configuration.ops.socket)
         let begun = SystemClock.monotonicNanoseconds()
         do throws(HandOverError) {
@@ -46,7 +59,8 @@ extension Daemon {
                 return inherited
             }
             inherited.connections = found.connections
-            if passed.isEmpty {
+            inherited.waiting = found.waiting
+            if passed.descriptors.isEmpty {
                 inherited.sockets = InheritedSockets(.predecessor, found.sockets)
             } else {
                 for socket in found.sockets { Socket.close(socket.descriptor) }
@@ -110,6 +124,62 @@ extension Daemon {
         } catch {
             log.warning("no successor can take over: \(path): \(error)")
             return nil
+        }
+    }
+}
+
+// MARK: - Leaving
+
+extension Daemon {
+    /// Milliseconds from the start of a drain in which a successor has to serve: the ten seconds of a
+    /// drain, less what an exit takes.
+    private static let successorMilliseconds: Int64 = 9_000
+    /// The option that names the text of the configuration file as it was read before.
+    public static let textOption = "--configuration-text"
+
+    /// Leaves ring and spool to the successor, carries TLS connections to it until they have had
+    /// their answer, and is there again when it never serves.
+    ///
+    /// - Parameter begun: When the drain began, monotonic nanoseconds.
+    func leave(to door: SuccessorDoor, _ edge: EdgeServer, since begun: Int64) {
+        store.release()
+        let spent = (SystemClock.monotonicNanoseconds() - begun) / 1_000_000
+        let left = max(0, Daemon.successorMilliseconds - spent)
+        switch door.release(waitingMilliseconds: Int(left)) {
+        case .serves:
+            edge.waitForRelays()
+        case .silent:
+            log.critical("the successor does not serve yet, and the time of a drain is over")
+        case .ended:
+            log.critical("the successor has ended before it served: this process serves again")
+            edge.waitForRelays(atOnce: true)
+            resume(edge)
+        }
+    }
+
+    /// Becomes a new process of the same program, with the listening sockets and their queues.
+    ///
+    /// With the configuration as it was read: the file may hold what the successor could not start with.
+    private func resume(_ edge: EdgeServer) {
+        var arguments = CommandLine.arguments.filter { $0 != "--take-over" }
+        if let option = arguments.firstIndex(of: Daemon.textOption) {
+            arguments.removeSubrange(option...min(option + 1, arguments.count - 1))
+        }
+        do throws(Errno) {
+            let memory = try FileDescriptor.inMemory("clickd configuration")
+            try state.configurationText.withUnsafeBufferPointer { (bytes) throws(Errno) in
+                try memory.writeAll(UnsafeRawBufferPointer(bytes), at: 0)
+            }
+            arguments += [
+                Daemon.textOption, "/proc/self/fd/\(try memory.duplicateForProgram())",
+            ]
+            try CurrentProcess.replace(
+                by: CurrentProcess.executable, arguments: arguments,
+                passing: edge.passableSockets,
+                areOwn: inherited.sockets.origin != .serviceManager)
+        } catch {
+            log.critical("cannot serve again: \(error)")
+            state.requestDrain(exitCode: 70)
         }
     }
 }

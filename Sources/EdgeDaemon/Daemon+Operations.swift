@@ -55,6 +55,7 @@ extension Daemon {
                 ? ["ring and spool are full: clicks are redirected and not recorded"] : []
         }
         sources.silentLoops = { [state] in state.edge?.silentLoops.count ?? 0 }
+        sources.certificatesEnd = { [state] in state.edge?.certificatesEnd }
         sources.isDraining = { [state] in state.isDraining || state.wantsDrain }
         sources.drain = { [state] in state.requestDrain() }
         sources.reload = { [self] in reload() }

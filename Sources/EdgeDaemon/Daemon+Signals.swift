@@ -132,6 +132,7 @@ extension Daemon {
                 return error.problems.map { "https.certificates: \($0.message)" }
             }
             state.edge?.replaceGeo(places)
+            state.configurationText = (try? FileSystem.read(path)) ?? state.configurationText
             LogSetup.setLevel(Logger.Level(rawValue: fresh.log.level.rawValue) ?? .info)
             log.info("reloaded", metadata: ["log.level": "\(fresh.log.level.rawValue)"])
             let waiting = fresh.changedKeys(from: configuration).filter {

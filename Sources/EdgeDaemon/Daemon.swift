@@ -17,6 +17,8 @@ private enum Limits {
     static let followMilliseconds = 2_000
     /// Milliseconds for the database, while clients wait in the queue of an inherited socket.
     static let queueMilliseconds = 300
+    /// Milliseconds for the database to commit what is in hand when the process ends.
+    static let commitMilliseconds = 200
 }
 
 /// Why the daemon cannot start: one line and an exit code.
@@ -58,9 +60,11 @@ public final class Daemon: Sendable {
     /// - Parameters:
     ///   - configuration: What the file said.
     ///   - path: The file, read again upon HUP.
+    ///   - textPath: Where its text was read, if not there.
     ///   - takesOver: Whether the daemon that runs with this configuration hands over and ends.
     public static func run(
-        _ configuration: ClickdConfiguration, path: String, takesOver: Bool = false
+        _ configuration: ClickdConfiguration, path: String, textPath: String? = nil,
+        takesOver: Bool = false
     ) -> Int32 {
         let level = Logger.Level(rawValue: configuration.log.level.rawValue) ?? .info
         let format = LogFormat(rawValue: configuration.log.format.rawValue) ?? .json
@@ -71,6 +75,8 @@ public final class Daemon: Sendable {
             let passed = try Daemon.takePassedSockets()
             let daemon = try Daemon(
                 configuration, path: path, takesOver: takesOver, passed: passed, log: log)
+            // Without it the next start after a failed hand-over reads the file.
+            daemon.state.configurationText = (try? FileSystem.read(textPath ?? path)) ?? []
             return try daemon.serve()
         } catch {
             log.critical("\(error.message)")
@@ -82,7 +88,7 @@ public final class Daemon: Sendable {
     /// port is bound here.
     private init(
         _ configuration: ClickdConfiguration, path: String, takesOver: Bool,
-        passed: [PassedDescriptor], log: Logger
+        passed: PassedSockets, log: Logger
     ) throws(StartError) {
         self.configuration = configuration
         self.path = path
@@ -105,13 +111,13 @@ public final class Daemon: Sendable {
             inherited = try Daemon.takeOver(configuration, passed, log)
             store = try Daemon.openStore(configuration, workers, waits: true, log)
         } else {
-            inherited = Inherited(passed: passed)
+            inherited = Inherited(passed)
             store = try Daemon.openStore(configuration, workers, waits: false, log)
             places = try Daemon.openPlaces(configuration)
             hasSnapshot = linkSync.loadSnapshot()
             // Who waits in a queue waits rather than being told 503 for want of merchants.
             try Daemon.follow(
-                linkSync, milliseconds: passed.isEmpty ? 0 : Limits.queueMilliseconds)
+                linkSync, milliseconds: passed.descriptors.isEmpty ? 0 : Limits.queueMilliseconds)
         }
         flusher = try Daemon.makeFlusher(configuration, keys, store, state)
     }
@@ -217,6 +223,7 @@ public final class Daemon: Sendable {
             stopServices()
             throw Daemon.explain(error)
         }
+        inherited.waiting?.noteServing()
         ServiceNotification.send("READY=1\nSTATUS=serving")
         log.info(
             "serving",
@@ -228,10 +235,13 @@ public final class Daemon: Sendable {
         ServiceNotification.send("STOPPING=1")
         watchForImpatience()
         log.info("draining")
+        let begun = SystemClock.monotonicNanoseconds()
         if !edge.drain() { log.warning("some connections did not end in time") }
-        stopServices()
+        let isQuiet = stopServices()
         operations.stop()
         door?.close()
+        // While a thread may still read the spool, only the end of the process lets go of it.
+        if let door, door.hasSuccessor, isQuiet { leave(to: door, edge, since: begun) }
         log.info("drained")
         return state.exitCode
     }
@@ -258,10 +268,13 @@ public final class Daemon: Sendable {
     }
 
     /// The services end without waiting for the database; what is recorded stays in the spool.
-    private func stopServices() {
+    ///
+    /// - Returns: Whether none of them uses the spool any more.
+    @discardableResult private func stopServices() -> Bool {
         linkSync.stop()
-        flusher.stop(waitMilliseconds: 1000)
+        let isQuiet = flusher.stop(waitMilliseconds: Limits.commitMilliseconds)
         store.stopSpooler()
+        return isQuiet
     }
 
     private func edgeOptions() -> EdgeServerOptions {

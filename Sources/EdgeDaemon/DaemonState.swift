@@ -13,6 +13,7 @@ final class DaemonState: Sendable {
         var exitCode: Int32 = 0
         var edge: EdgeServer?
         var isDropping = false
+        var configurationText: [UInt8] = []
     }
 
     private let facts = Mutex(Facts())
@@ -57,6 +58,12 @@ final class DaemonState: Sendable {
     var edge: EdgeServer? {
         get { facts.withLock { $0.edge } }
         set { facts.withLock { $0.edge = newValue } }
+    }
+
+    /// The configuration file as it was last read.
+    var configurationText: [UInt8] {
+        get { facts.withLock { $0.configurationText } }
+        set { facts.withLock { $0.configurationText = newValue } }
     }
 
     /// What the flusher says of the node's claim.

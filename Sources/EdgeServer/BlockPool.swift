@@ -54,6 +54,19 @@ struct BlockPool: ~Copyable {
         return kept ?? .allocate(byteCount: count, alignment: 64)
     }
 
+    /// Counts memory that somebody else allocates for a request; false when the budget is spent.
+    mutating func reserve(_ count: Int) -> Bool {
+        guard usedBytes + count <= budgetBytes - budgetBytes / 8 else { return false }
+        usedBytes += count
+        return true
+    }
+
+    /// Counts it no more.
+    mutating func unreserve(_ count: Int) {
+        usedBytes -= count
+        assert(usedBytes >= 0)
+    }
+
     /// Takes a block back.
     mutating func give(_ block: UnsafeMutableRawPointer, _ size: BlockClass) {
         usedBytes -= bytes(size)

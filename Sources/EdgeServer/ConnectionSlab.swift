@@ -26,6 +26,24 @@ enum ConnectionPhase: UInt8, BitwiseCopyable {
     case lingering
 }
 
+/// What OpenSSL holds for a connection beside its session.
+enum SealedUse: UInt8, BitwiseCopyable {
+    case nothing
+    /// A handshake under way.
+    case handshake
+    /// A record of which a part has come.
+    case part
+
+    /// What is counted for it.
+    var bytes: Int {
+        switch self {
+        case .nothing: 0
+        case .handshake: Limits.handshakeBytes
+        case .part: Limits.partialRecordBytes
+        }
+    }
+}
+
 /// One connection.
 ///
 /// An idle one owns no buffer.
@@ -46,6 +64,10 @@ struct Connection: BitwiseCopyable {
     var hasContinued = false
     /// What comes and goes is sealed.
     var isTLS = false
+    /// The predecessor carries it, for it is TLS: its next answer is its last.
+    var isRelayed = false
+    /// What OpenSSL holds for it, as far as it is counted.
+    var sealedUse = SealedUse.nothing
     /// The handshake waits for a turn with time for it.
     var isDeferred = false
     /// Whether epoll knows the descriptor.

@@ -41,6 +41,9 @@ enum Limits {
     static let acceptsPerTurn = 64
     /// Connections that give way to one newcomer at most: other loops may be faster to their places.
     static let yieldsPerNewcomer = 4
+    /// Connections of the process beyond its limit while other loops give theirs up; descriptors are
+    /// kept for them (`DescriptorBudget.others`).
+    static let overdrawnConnections = 64
     /// Unfinished requests that give way to one that needs a buffer at most: a large block is worth
     /// so many small ones.
     static let yieldsPerBlock = 8
@@ -65,12 +68,19 @@ enum Limits {
     static let drainGraceMicroseconds: Int64 = 300_000
     /// Microseconds after which a drain leaves what is unfinished.
     static let drainMicroseconds: Int64 = 6_000_000
+    /// Microseconds from the start of a drain in which TLS connections are carried to a successor: with
+    /// their last moments it is over before the ten seconds that a drain has.
+    static let relayMicroseconds: Int64 = 8_000_000
     /// Microseconds that a drain waits for its loops to empty the listeners' queues.
     static let queueMicroseconds: Int64 = 500_000
     /// Microseconds that the loops wait for each other's first step.
     static let startMicroseconds: Int64 = 1_000_000
     /// Bytes that sealing adds to a full send slab, tickets and alerts included.
     static let sealingBytes = 4 << 10
+    /// Bytes that a TLS handshake under way holds in OpenSSL, by measurement: 45 KiB of process memory.
+    static let handshakeBytes = 48 << 10
+    /// Bytes that OpenSSL holds for a TLS connection of which a part of a record has come.
+    static let partialRecordBytes = 34 << 10
     /// Full TLS handshakes that one loop begins in a turn; more wait for the next.
     static let fullHandshakesPerTurn = 8
     /// TLS handshakes with a ticket that one loop begins in a turn.

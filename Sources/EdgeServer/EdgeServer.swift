@@ -164,11 +164,14 @@ public final class EdgeServer: Sendable {
             var loop = try makeLoop(worker)
             try loop.begin()
             loop.run()
+            shared.noteEnd()
+            loop.relay()
         } catch {
             // Without its epoll the loop cannot serve; the other loops watch the same listeners.
             shared.noteStart()
+            shared.noteEnd()
         }
-        shared.noteEnd()
+        shared.noteRelayEnd()
     }
 
     /// A loop for the calling thread.
@@ -211,6 +214,9 @@ public final class EdgeServer: Sendable {
     /// Before the first call TLS connections are closed.
     public func replaceTLS(_ context: TLSContext) { shared.replaceTLS(context) }
 
+    /// When the served certificate that ends first ends, seconds since 1970; nil without TLS.
+    public var certificatesEnd: Int64? { shared.tlsContext?.expiresAtSeconds }
+
     /// Whether ``drain(withinMicroseconds:)`` has begun.
     public var isDraining: Bool { shared.isDraining }
 
@@ -229,11 +235,20 @@ public final class EdgeServer: Sendable {
         return true
     }
 
+    /// Waits until the last TLS connection that is carried to the successor has ended.
+    ///
+    /// - Parameter atOnce: Whether they are ended now, because the successor is no more.
+    public func waitForRelays(atOnce: Bool = false) {
+        if atOnce { shared.endRelays() }
+        // Each loop ends its own in time.
+        while shared.endedRelays < options.workers { Thread.sleep(microseconds: 1000) }
+    }
+
     /// Whether every listening socket stays open, with its queue, when this process ends.
     public var listenersOutliveProcess: Bool { shared.leavesQueues }
 
     /// The listening sockets, by descriptor and kind, for a successor; empty once they are closed.
-    var passableSockets: [PassedDescriptor] { listening.withLock { $0?.passable ?? [] } }
+    public var passableSockets: [PassedDescriptor] { listening.withLock { $0?.passable ?? [] } }
 
     /// Leaves listening sockets and open connections to a successor: the drain that follows keeps
     /// the former open and passes the latter.

@@ -59,9 +59,17 @@ extension EventLoop {
     }
 
     /// Counts a connection in; false when the process is full of connections that do not give way.
+    ///
+    /// Who gives way is the one that the order names among the connections of all loops; another loop's
+    /// is closed by that loop, a moment later.
     mutating func enterHouse() -> Bool {
         for _ in 0..<Limits.yieldsPerNewcomer {
-            if slab.count < slab.capacity, shared.enter() { return true }
+            let hasRoom = slab.count < slab.capacity
+            if hasRoom, shared.enter() { return true }
+            let rank = yields.firstRank
+            if hasRoom, shared.enterOverdrawn(besides: settings.number, before: rank) {
+                return true
+            }
             guard let victim = yields.first() else { return false }
             giveWay(victim)
         }

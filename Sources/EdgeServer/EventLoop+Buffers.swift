@@ -65,12 +65,43 @@ extension EventLoop {
     ) -> UnsafeMutableRawPointer? {
         for _ in 0..<Limits.yieldsPerBlock {
             if let block = pool.take(size, of: use) { return block }
-            guard let victim = yields.first(.unfinished, besides: index) else { break }
-            giveWay(victim)
+            guard giveWayForBytes(besides: index) else { break }
         }
         let block = pool.take(size, of: use)
         if block == nil { counters.add(.connectionsRefused, 1) }
         return block
+    }
+
+    /// Has the oldest of those give way who hold memory for something unfinished; false when there is
+    /// none.
+    private mutating func giveWayForBytes(besides index: Int) -> Bool {
+        guard
+            let victim = yields.first(.unfinished, besides: index)
+                ?? yields.first(.greeting, besides: index)
+        else { return false }
+        giveWay(victim)
+        return true
+    }
+
+    /// Counts what OpenSSL holds for a connection from now on; false when the budget is spent and
+    /// nobody gives way.
+    @inline(__always)
+    mutating func countSealed(_ index: Int, _ use: SealedUse) -> Bool {
+        slab[index].pointee.sealedUse == use || changeSealed(index, use)
+    }
+
+    private mutating func changeSealed(_ index: Int, _ use: SealedUse) -> Bool {
+        pool.unreserve(slab[index].pointee.sealedUse.bytes)
+        slab[index].pointee.sealedUse = .nothing
+        for _ in 0...Limits.yieldsPerBlock {
+            if pool.reserve(use.bytes) {
+                slab[index].pointee.sealedUse = use
+                return true
+            }
+            guard giveWayForBytes(besides: index) else { break }
+        }
+        counters.add(.connectionsRefused, 1)
+        return false
     }
 
     /// Bytes that the next recv may add to a connection's block.

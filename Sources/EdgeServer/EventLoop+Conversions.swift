@@ -130,7 +130,7 @@ extension EventLoop {
         else {
             return refuseNow(index, 400)
         }
-        if drain.isDraining { head.pointee.keepAlive = false }
+        if drain.isDraining || connection.pointee.isRelayed { head.pointee.keepAlive = false }
         let route = Router.route(head, bytes)
         let body = UnsafeRawBufferPointer(start: input + headBytes, count: bodyCount)
         let held = decide(route, bytes, body)

@@ -116,7 +116,7 @@ extension EventLoop {
         if sendSlab.count - pendingOutput < Limits.responseBytes, !flush(index) {
             return keepUntilSent(index, rest)
         }
-        if drain.isDraining { head.pointee.keepAlive = false }
+        if drain.isDraining || slab[index].pointee.isRelayed { head.pointee.keepAlive = false }
         let route = Router.route(head, bytes)
         switch route {
         case .redirect: return redirect(index, bytes)

@@ -84,6 +84,7 @@ extension EventLoop {
         if !connection.pointee.tls.isActive, !beginSession(index, count) { return false }
         switch connection.pointee.tls.handshake() {
         case .established(let isResumed):
+            _ = countSealed(index, .nothing)
             counters.add(isResumed ? .tlsHandshakesResumed : .tlsHandshakesFull, 1)
             connection.pointee.phase = .fresh
             connection.pointee.deadline = now + limits.headerTimeoutMicroseconds
@@ -112,6 +113,10 @@ extension EventLoop {
             connection.pointee.isTLS = false
             connection.pointee.phase = .idle
             refuseNow(index, 400)
+            return false
+        }
+        guard countSealed(index, .handshake) else {
+            close(index)
             return false
         }
         guard let tlsContext,
@@ -164,10 +169,13 @@ extension EventLoop {
                     return
                 }
                 if wire.unreadCount == 0, !connection.pointee.tls.hasPending {
+                    _ = countSealed(index, .nothing)
                     if !wire.output.isEmpty { _ = sendSealed(index) }
                     return
                 }
             case .needsMore:
+                let isPart = connection.pointee.tls.hasPending
+                guard countSealed(index, isPart ? .part : .nothing) else { return close(index) }
                 if sendSealed(index) { watch(index, .readable) }
                 return
             case .ended, .established, .deferred, .failed: return close(index)
@@ -273,6 +281,7 @@ extension EventLoop {
     mutating func endSealed(_ index: Int) {
         let connection = slab[index]
         counters.add(.tlsConnectionsClosed, 1)
+        _ = countSealed(index, .nothing)
         guard connection.pointee.tls.isActive else { return }
         if connection.pointee.phase == .handshake { counters.add(.tlsHandshakesFailed, 1) }
         // Another connection's bytes may lie in the wire, when this one gives way to it.

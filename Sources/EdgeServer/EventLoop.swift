@@ -51,6 +51,7 @@ struct EventLoop: ~Copyable {
     let unknownRates: RateTable
     let clickRates: RateTable
     let pulse: LoopPulse
+    let giving: GivingWay
     let epoll: Epoll
     let events: Epoll.EventList
     var listeners: ListenerSet
@@ -91,6 +92,8 @@ struct EventLoop: ~Copyable {
     /// The spool has claimed its node: identities may be minted.
     var isAdmitted = false
     var drain = DrainState()
+    /// TLS connections whose answers come from the successor, once this process has handed over.
+    var relays: [RelayedConnection] = []
     /// The predecessor's connections are this loop's.
     var hasAdopted = false
     /// Between the sockets and OpenSSL.
@@ -120,6 +123,7 @@ struct EventLoop: ~Copyable {
         unknownRates = shared.unknownRates
         clickRates = shared.clickRates
         pulse = shared.pulses[settings.number]
+        giving = shared.givingWay[settings.number]
         limits = settings.limits
         self.epoll = epoll
         events = Epoll.EventList(capacity: Limits.eventsPerTurn)
@@ -214,6 +218,7 @@ struct EventLoop: ~Copyable {
         }
         appender.recordDrops(now: clock.wall)
         expire()
+        giving.offer(yields.count, rank: yields.firstRank)
         if drain.isDraining { continueDrain() }
         tables = nil
         tableReader.leave()
@@ -275,6 +280,7 @@ struct EventLoop: ~Copyable {
             releaseParked()
         case LoopSignal.wake:
             shared.clearWake(of: settings.number)
+            giveWhatIsAsked()
             while shared.isHeld(settings.number) { Thread.sleep(microseconds: 1000) }
             if shared.isDraining && !drain.isDraining { return beginDrain() }
             for position in listeners.sockets.indices { accept(position) }

@@ -3,16 +3,20 @@
 public import LinuxIO
 internal import Synchronization
 
-/// The words of the conversation, version 1; each is one packet.
+/// The words of the conversation, version 2; each is one packet.
 ///
-/// Successor: `clickd hand-over 1`. Predecessor: `socket http` or `socket https` with a descriptor,
+/// Successor: `clickd hand-over 2`. Predecessor: `socket http` or `socket https` with a descriptor,
 /// for each; then `sockets`. Successor: `drain`. Predecessor: connections (see
-/// ``PassedConnection``), and the end of the connection when its process has ended.
+/// ``PassedConnection``), then `released` when ring and spool are the successor's (or the end of the
+/// connection, with its process). Successor: `serving`. When its end comes instead, the predecessor
+/// serves again.
 private enum HandOverWord {
-    static let hello = Array("clickd hand-over 1".utf8)
+    static let hello = Array("clickd hand-over 2".utf8)
     static let socket = Array("socket ".utf8)
     static let sockets = Array("sockets".utf8)
     static let drain = Array("drain".utf8)
+    static let released = Array("released".utf8)
+    static let serving = Array("serving".utf8)
 }
 
 /// The bounds of a hand-over.
@@ -42,6 +46,21 @@ public struct Inheritance: Sendable {
     public var connections: [InheritedConnection] = []
     /// Its process.
     public var processID: Int32 = 0
+    /// Tells it that somebody serves, after which it may go.
+    public var waiting: WaitingPredecessor?
+}
+
+/// A predecessor that has let go of everything and goes when it hears that somebody serves; when it
+/// hears the end of this process instead, it serves again.
+public final class WaitingPredecessor: Sendable {
+    private let socket: FileDescriptor
+
+    init(_ socket: consuming FileDescriptor) { self.socket = socket }
+
+    /// Says that this process serves.
+    public func noteServing() {
+        try? HandOverWord.serving.withUnsafeBytes { try PacketSocket.send(socket.rawValue, $0) }
+    }
 }
 
 /// Why nothing could be taken over.
@@ -56,7 +75,7 @@ public enum Predecessor {
     ///
     /// - Returns: Nil when no daemon is there.
     /// - Throws: ``HandOverError`` when it does not end in time, is another user's, or speaks
-    ///   another version; it goes on serving then, unless it had begun to drain.
+    ///   another version; it goes on serving then, or serves again.
     public static func takeOver(path: String) throws(HandOverError) -> Inheritance? {
         let socket: FileDescriptor
         do throws(Errno) {
@@ -77,6 +96,7 @@ public enum Predecessor {
             try say(HandOverWord.drain, to: socket)
             try Socket.setTimeouts(socket.rawValue, seconds: HandOverLimits.endSeconds)
             try takeConnections(&inheritance, from: socket)
+            inheritance.waiting = WaitingPredecessor(socket)
             return inheritance
         } catch {
             for passed in inheritance.sockets { Socket.close(passed.descriptor) }
@@ -114,13 +134,14 @@ public enum Predecessor {
         throw .connectionRefused
     }
 
-    /// Until the predecessor's end.
+    /// Until the predecessor has let go of ring and spool, or has ended.
     private static func takeConnections(
         _ inheritance: inout Inheritance, from socket: borrowing FileDescriptor
     ) throws(Errno) {
         while var message = try PacketSocket.receive(
             socket.rawValue, limit: HandOverLimits.messageBytes)
         {
+            if message.bytes == HandOverWord.released { return }
             guard message.bytes.first == PassedConnection.tag,
                 inheritance.connections.count < HandOverLimits.connections,
                 let descriptor = message.takeDescriptor()
@@ -129,6 +150,16 @@ public enum Predecessor {
                 InheritedConnection(descriptor: descriptor, message: message.bytes))
         }
     }
+}
+
+/// What became of a successor.
+public enum SuccessorFate: Sendable, Equatable {
+    /// It serves.
+    case serves
+    /// It has ended before it served.
+    case ended
+    /// It is there and has not said anything in time.
+    case silent
 }
 
 /// The side of the predecessor: waits for a successor, one at a time.
@@ -175,6 +206,31 @@ public final class SuccessorDoor: Sendable {
     private final class Box: Sendable {
         let epoll: Epoll
         init(_ epoll: consuming Epoll) { self.epoll = epoll }
+    }
+
+    /// Whether a successor has been let in.
+    public var hasSuccessor: Bool { successor.load(ordering: .acquiring) >= 0 }
+
+    /// Tells the successor that ring and spool are free, and waits until it serves.
+    ///
+    /// - Parameter milliseconds: How long at most.
+    public func release(waitingMilliseconds milliseconds: Int) -> SuccessorFate {
+        let descriptor = successor.load(ordering: .acquiring)
+        precondition(descriptor >= 0, "there is a successor")
+        do throws(Errno) {
+            try HandOverWord.released.withUnsafeBufferPointer { (bytes) throws(Errno) in
+                try PacketSocket.send(descriptor, UnsafeRawBufferPointer(bytes))
+            }
+            guard Socket.waitReadable(descriptor, milliseconds: milliseconds) else {
+                return .silent
+            }
+            guard let answer = try PacketSocket.receive(descriptor, limit: 64) else {
+                return .ended
+            }
+            return answer.bytes == HandOverWord.serving ? .serves : .ended
+        } catch {
+            return error == .wouldBlock ? .silent : .ended
+        }
     }
 
     /// Ends the waiting and takes the door away.

@@ -25,6 +25,8 @@ final class LoopShared: @unchecked Sendable {
     private let addresses: AddressCounts
     private let connectionLimit: Int
     private let connections = Atomic<Int>(0)
+    /// Connections that loops are about to give up for others' newcomers.
+    private let owed = Atomic<Int>(0)
     private let admission: Atomic<Bool>
     private let geo = Mutex<GeoDatabase?>(nil)
     private let geoChanges = Atomic<Int>(0)
@@ -37,9 +39,13 @@ final class LoopShared: @unchecked Sendable {
     private let successorDescriptor = Atomic<CInt>(-1)
     private let adopted: Mutex<[InheritedConnection]>
     private let ended = Atomic<Int>(0)
+    private let relaysEnded = Atomic<Int>(0)
+    private let endingRelays = Atomic<Bool>(false)
     private let wakes: [WakeUp]
     /// The loops' signs of life, by number.
     let pulses: [LoopPulse]
+    /// What the loops can give up for each other's newcomers, by number.
+    let givingWay: [GivingWay]
     /// A loop that a test holds still; -1 for none.
     private let heldLoop = Atomic<Int>(-1)
 
@@ -64,6 +70,7 @@ final class LoopShared: @unchecked Sendable {
         for _ in 0..<loops { wakes.append(try WakeUp()) }
         self.wakes = wakes
         pulses = (0..<loops).map { _ in LoopPulse() }
+        givingWay = (0..<loops).map { _ in GivingWay() }
     }
 
     deinit {
@@ -72,15 +79,32 @@ final class LoopShared: @unchecked Sendable {
         clickRates.deallocate()
     }
 
-    /// Counts a connection in; false when the process has too many.
+    /// Counts a connection in; false when the process has too many, those left out that are about to
+    /// go.
     func enter() -> Bool {
-        // Relaxed, here and below: the count orders nothing else.
-        guard connections.wrappingAdd(1, ordering: .relaxed).newValue <= connectionLimit else {
+        // Relaxed, here and below: the counts order nothing else.
+        let most = connectionLimit + owed.load(ordering: .relaxed)
+        guard connections.wrappingAdd(1, ordering: .relaxed).newValue <= most else {
             connections.wrappingSubtract(1, ordering: .relaxed)
             return false
         }
         return true
     }
+
+    /// Counts a connection in beyond the limit, for one that another loop is about to give up; false
+    /// when too many are owed.
+    func overdraw() -> Bool {
+        guard owed.wrappingAdd(1, ordering: .relaxed).newValue <= Limits.overdrawnConnections
+        else {
+            settle()
+            return false
+        }
+        connections.wrappingAdd(1, ordering: .relaxed)
+        return true
+    }
+
+    /// One is owed no more.
+    func settle() { owed.wrappingSubtract(1, ordering: .relaxed) }
 
     /// Counts a connection out.
     func leave() { connections.wrappingSubtract(1, ordering: .relaxed) }
@@ -189,6 +213,18 @@ final class LoopShared: @unchecked Sendable {
     /// Loops that have ended.
     var endedLoops: Int { ended.load(ordering: .acquiring) }
 
+    /// Notes that a loop carries nothing any more.
+    func noteRelayEnd() { relaysEnded.wrappingAdd(1, ordering: .releasing) }
+
+    /// Loops that carry nothing any more.
+    var endedRelays: Int { relaysEnded.load(ordering: .acquiring) }
+
+    /// Has the loops end what they carry.
+    func endRelays() { endingRelays.store(true, ordering: .releasing) }
+
+    /// Whether what is carried is to end.
+    var endsRelays: Bool { endingRelays.load(ordering: .acquiring) }
+
     func wakeDescriptor(of loop: Int) -> CInt { wakes[loop].event.descriptor.rawValue }
 
     func clearWake(of loop: Int) { wakes[loop].event.clear() }
@@ -201,6 +237,9 @@ final class LoopShared: @unchecked Sendable {
 
     /// Whether a loop is to stand still.
     func isHeld(_ loop: Int) -> Bool { heldLoop.load(ordering: .acquiring) == loop }
+
+    /// Has one loop look at the flags here.
+    func wake(_ loop: Int) { wakes[loop].event.signal() }
 
     /// Has every loop look at the flags here, and at the listeners.
     func wakeAll() { for wake in wakes { wake.event.signal() } }

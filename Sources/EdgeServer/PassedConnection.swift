@@ -1,5 +1,6 @@
 // An open connection on its way from a process to its successor: the descriptor, and what of its
 // conversation lies in this process.
+internal import EdgeCore
 internal import LinuxIO
 internal import TLS
 internal import Telemetry
@@ -15,7 +16,7 @@ internal import Telemetry
 /// | 1 | version, 1 |
 /// | 2 | kind of its listener |
 /// | 3 | flags: 1 closes after the output, 2 lingers then, 4 a trusted proxy, 8 IPv6, 16 only lingers |
-/// | | 32 awaits a PROXY header |
+/// | | 32 awaits a PROXY header, 64 carried by the predecessor: one more answer |
 /// | 4–7 | zero |
 /// | 8–15, 16–23 | the peer's halves |
 /// | 24–27, 28–31 | how many bytes are unserved, unsent |
@@ -31,6 +32,7 @@ struct PassedConnection {
     var isProxy = false
     var onlyLingers = false
     var awaitsProxyHeader = false
+    var isRelayed = false
     var peer = PeerAddress()
     var deadline: Int64 = 0
     var input: UnsafeRawBufferPointer = .init(start: nil, count: 0)
@@ -59,6 +61,7 @@ struct PassedConnection {
         isProxy = message[3] & 4 != 0
         onlyLingers = message[3] & 16 != 0
         awaitsProxyHeader = message[3] & 32 != 0
+        isRelayed = message[3] & 64 != 0
         peer = PeerAddress(high: word(8), low: word(16), isIPv6: message[3] & 8 != 0)
         deadline = word(32)
         let middle = PassedConnection.headBytes + inputCount
@@ -79,6 +82,7 @@ struct PassedConnection {
         if peer.isIPv6 { flags |= 8 }
         if onlyLingers { flags |= 16 }
         if awaitsProxyHeader { flags |= 32 }
+        if isRelayed { flags |= 64 }
         put(PassedConnection.tag, at: 0)
         put(PassedConnection.version, at: 1)
         put(kind.rawValue, at: 2)
@@ -97,15 +101,16 @@ struct PassedConnection {
 }
 
 extension EventLoop {
-    /// Gives the successor every connection whose conversation lies in plain bytes; the others end
-    /// here.
+    /// Gives the successor every connection: itself where its conversation lies in plain bytes, its
+    /// plaintext where that is sealed.
     ///
-    /// Not passed: TLS sessions, answers that wait for the disk (they leave within a sync) and chunked
-    /// bodies half decoded.
+    /// Answers that wait for the disk leave first, within a sync.
     mutating func passConnections() {
-        guard let successor = shared.successor else { return }
-        for index in 0..<slab.highWater where isPassable(index) {
-            guard pass(index, to: successor) else { return }
+        for index in 0..<slab.highWater {
+            guard let successor = shared.successor else { return }
+            if isRelayable(index) { beginRelay(index, to: successor) }
+            guard isPassable(index) else { continue }
+            guard pass(index, to: successor, as: slab[index].pointee.descriptor) else { return }
             counters.add(.connectionsPassed, 1)
             // The successor's duplicate would keep it under this epoll's watch.
             if slab[index].pointee.isWatched { try? epoll.remove(slab[index].pointee.descriptor) }
@@ -118,17 +123,19 @@ extension EventLoop {
         case _ where slab[index].pointee.tls.isActive: false
         // Its first byte has not been read.
         case .handshake: true
-        case .fresh, .idle, .head, .sending, .lingering: true
-        case .body: slab[index].pointee.bodyTotal >= 0
+        case .fresh, .idle, .head, .body, .sending, .lingering: true
         case .free, .parked: false
         }
     }
 
-    /// Sends a connection; false when the successor takes no more.
-    private mutating func pass(_ index: Int, to successor: CInt) -> Bool {
+    /// Sends a connection as one of its sockets; false when the successor takes no more.
+    mutating func pass(_ index: Int, to successor: CInt, as descriptor: CInt) -> Bool {
         let connection = slab[index].pointee
         var passed = PassedConnection()
-        passed.kind = connection.isTLS ? .https : .http
+        let isSealed = connection.tls.isActive
+        // Also one that this process's predecessor carries.
+        passed.isRelayed = isSealed || connection.isRelayed
+        passed.kind = connection.isTLS && !isSealed ? .https : .http
         passed.closesAfterOutput = connection.closesAfterOutput
         passed.lingers = connection.lingers
         passed.isProxy = connection.isProxy
@@ -139,7 +146,16 @@ extension EventLoop {
         if let input = connection.input {
             passed.input = UnsafeRawBufferPointer(start: input, count: Int(connection.inputCount))
         }
-        if let output = connection.output {
+        var spelled: UnsafeMutableRawBufferPointer?
+        defer { spelled?.deallocate() }
+        if connection.phase == .body, connection.bodyTotal < 0 {
+            // A body that waits for more of it always has a spelling; without one it ends here.
+            guard let body = spellBody(index) else { return true }
+            spelled = body
+            passed.input = UnsafeRawBufferPointer(body)
+        }
+        // Ciphertext stays with its session.
+        if let output = connection.output, !isSealed {
             let start = Int(connection.outputStart)
             passed.output = UnsafeRawBufferPointer(
                 start: output + start, count: Int(connection.outputEnd) - start)
@@ -152,12 +168,32 @@ extension EventLoop {
         do throws(Errno) {
             try PacketSocket.send(
                 successor, UnsafeRawBufferPointer(rebasing: room[..<count]),
-                descriptor: connection.descriptor)
+                descriptor: descriptor)
             return true
         } catch {
             shared.loseSuccessor()
             return false
         }
+    }
+
+    /// The head of a request and the bytes that lead to where its chunked body is; nil when there is
+    /// none.
+    private func spellBody(_ index: Int) -> UnsafeMutableRawBufferPointer? {
+        let connection = slab[index].pointee
+        guard let input = connection.input else { return nil }
+        let headBytes = Int(connection.headBytes)
+        let body = UnsafeRawBufferPointer(
+            start: input + headBytes, count: connection.chunks.produced)
+        let room = UnsafeMutableRawBufferPointer.allocate(
+            byteCount: headBytes + body.count + ChunkedDecoder.spellingBytes, alignment: 16)
+        room.copyMemory(from: UnsafeRawBufferPointer(start: input, count: headBytes))
+        let rest = UnsafeMutableRawBufferPointer(rebasing: room[headBytes...])
+        guard let count = connection.chunks.spell(body, into: rest) else {
+            room.deallocate()
+            return nil
+        }
+        // The room begins the allocation, so that whoever frees it frees all.
+        return UnsafeMutableRawBufferPointer(rebasing: room[..<(headBytes + count)])
     }
 
     /// Takes over the connections that the predecessor left to this loop.
@@ -189,6 +225,7 @@ extension EventLoop {
         let connection = slab[index]
         connection.pointee.isProxy = passed.isProxy
         connection.pointee.awaitsProxyHeader = passed.awaitsProxyHeader
+        connection.pointee.isRelayed = passed.isRelayed
         connection.pointee.closesAfterOutput = passed.closesAfterOutput
         connection.pointee.lingers = passed.lingers
         connection.pointee.phase = .idle

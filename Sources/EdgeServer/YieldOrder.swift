@@ -68,6 +68,8 @@ struct YieldOrder: ~Copyable {
     private var usedGroups = 0
     private var firstFreeGroup = YieldOrder.none
     private var ends = Ends()
+    /// Connections that may give way.
+    private(set) var count = 0
 
     /// Room for so many connections; `key` is random, so that nobody can aim at one bucket.
     init(capacity: Int, key: SipHashKey) {
@@ -125,6 +127,7 @@ struct YieldOrder: ~Copyable {
         entries[index].kind = kind
         entries[index].since = since
         guard kind != .kept else { return }
+        count += 1
         let list = Int(kind.rawValue)
         let name = UInt32(truncatingIfNeeded: index)
         let last = ends.last[list]
@@ -173,7 +176,15 @@ struct YieldOrder: ~Copyable {
     /// then the first idle one; nil when all are kept.
     func first() -> Int? { choose(ends) }
 
-    /// The same among the connections of one address.
+    /// Where the connection of ``first()`` stands among those of all loops: the smaller, the sooner it
+    /// goes; the largest number when there is none.
+    var firstRank: UInt64 {
+        guard count > 0, let first = first() else { return .max }
+        let entry = entries[first]
+        return (entry.kind == .idle ? 1 << 32 : 0) | UInt64(entry.since)
+    }
+
+    /// The first among the connections of one address.
     func first(of address: PeerAddress) -> Int? {
         find(address).flatMap { choose(groups[$0].ends) }
     }
@@ -201,6 +212,7 @@ struct YieldOrder: ~Copyable {
     private mutating func unlink(_ index: Int) {
         let entry = entries[index]
         guard entry.kind != .kept else { return }
+        count -= 1
         let list = Int(entry.kind.rawValue)
         if entry.byAge.previous == YieldOrder.none {
             ends.first[list] = entry.byAge.next

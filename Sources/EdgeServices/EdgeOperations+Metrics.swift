@@ -45,6 +45,12 @@ extension EdgeOperations {
             counters.total(.connectionsTimedOut))
         text.gauge(
             "tls_connections", "TLS connections open now.", counters.openTLSConnections)
+        if let end = sources.certificatesEnd() {
+            text.gauge(
+                "certificate_expiry_seconds",
+                "Time until the served certificate that ends first ends; negative afterwards.",
+                Int(end - SystemClock.wallMicroseconds() / 1_000_000))
+        }
         text.counter("tls_handshakes_total", "TLS handshakes, by what came of them.")
         text.sample(counters.total(.tlsHandshakesFull), ["result": "full"])
         text.sample(counters.total(.tlsHandshakesResumed), ["result": "resumed"])

@@ -132,6 +132,8 @@ public struct EdgeOperationsSources: Sendable {
     public var warnings: @Sendable () -> [String]
     /// Event loops that stand still.
     public var silentLoops: @Sendable () -> Int
+    /// When the served certificate that ends first ends, seconds since 1970; nil without TLS.
+    public var certificatesEnd: @Sendable () -> Int64?
     /// Whether a drain has begun.
     public var isDraining: @Sendable () -> Bool
     /// Reloads as SIGHUP does; what is wrong with the new configuration, empty when it holds.
@@ -150,6 +152,7 @@ public struct EdgeOperationsSources: Sendable {
         hindrances = { [] }
         warnings = { [] }
         silentLoops = { 0 }
+        certificatesEnd = { nil }
         isDraining = { false }
         reload = { ["reloading is not wired"] }
         drain = {}

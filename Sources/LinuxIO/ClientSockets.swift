@@ -29,6 +29,25 @@ extension Socket {
         return fd
     }
 
+    /// A second raw descriptor of the same socket.
+    public static func duplicate(_ fd: CInt) throws(Errno) -> CInt {
+        try retrying { clinux_fcntl_int(fd, F_DUPFD_CLOEXEC, 0) }
+    }
+
+    /// Two connected stream sockets of this machine, neither of which ever waits; the caller closes them.
+    public static func pair() throws(Errno) -> (first: CInt, second: CInt) {
+        let type =
+            Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+            | Int32(SOCK_NONBLOCK.rawValue)
+        var ends: (CInt, CInt) = (-1, -1)
+        _ = try withUnsafeMutablePointer(to: &ends) { (both) throws(Errno) in
+            try both.withMemoryRebound(to: CInt.self, capacity: 2) { (first) throws(Errno) in
+                try retrying { socketpair(AF_UNIX, type, 0, first) }
+            }
+        }
+        return (ends.0, ends.1)
+    }
+
     /// The error that a socket has met and not told yet; nil for none.
     public static func pendingError(_ fd: CInt) -> Errno? {
         var value: CInt = 0

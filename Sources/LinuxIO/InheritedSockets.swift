@@ -24,6 +24,17 @@ public enum SocketActivation {
     /// Descriptors that are taken; one more is refused.
     public static let maximumDescriptors = 256
 
+    /// Set when this process was another before, whose own sockets these are: no manager keeps them.
+    static let ownVariable = "LISTEN_FDS_OWN"
+
+    /// Whether the passed descriptors are this process's own, of before it became this program.
+    ///
+    /// Once, before ``takePassed()``.
+    public static func takeOwnership() -> Bool {
+        defer { unsetenv(ownVariable) }
+        return CurrentProcess.environment(ownVariable) != nil
+    }
+
     /// The descriptors passed to this process, in order; they become close-on-exec.
     ///
     /// The variables are removed, so that no child believes they are meant for it. Once, before any

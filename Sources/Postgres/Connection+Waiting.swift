@@ -33,9 +33,19 @@ extension Connection {
                 milliseconds = Int(left / 1_000_000) + 1
             }
             let ready = DescriptorReadiness.wait(
-                PQsocket(handle), for: wanted, milliseconds: milliseconds)
+                PQsocket(handle), for: wanted, orReadable: interruption?.descriptor,
+                milliseconds: milliseconds)
+            guard interruption?.isRaised != true else {
+                close()
+                throw Connection.interrupted
+            }
             if !ready.isEmpty { return ready }
         }
+    }
+
+    /// What whoever waits is told when its interruption is raised.
+    static var interrupted: PostgresError {
+        PostgresError("given up, because the process ends", connectionLost: true)
     }
 
     /// Sends what libpq has buffered.

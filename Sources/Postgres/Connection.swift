@@ -17,6 +17,8 @@ public final class Connection {
 
     var handle: OpaquePointer?
     let password: String?
+    /// Ends every wait when it is raised; nil for a connection that nobody needs to leave.
+    let interruption: Interruption?
     let statementTimeoutMilliseconds: Int
     private var prepared: [String: PreparedStatement] = [:]
     private var useCounter = 0
@@ -36,12 +38,15 @@ public final class Connection {
     ///   - lockTimeoutMilliseconds: 0 for none.
     ///   - writes: Whether only a server that takes writes will do (`target_session_attrs`): of several
     ///     hosts in the DSN the one that is the primary now. The DSN may ask for something else.
+    ///   - interruption: Ends connecting and every wait afterwards, from another thread; the connection
+    ///     counts as lost then.
     /// - Throws: ``PostgresError`` with `connectionLost`; its message never holds the DSN or password.
     public init(
         dsn: String, applicationName: String, connectTimeoutSeconds: Int = 5,
         statementTimeoutMilliseconds: Int = 0, lockTimeoutMilliseconds: Int = 0,
-        writes: Bool = false
+        writes: Bool = false, interruption: Interruption? = nil
     ) throws(PostgresError) {
+        self.interruption = interruption
         password = try Connection.password(in: dsn)
         self.statementTimeoutMilliseconds = max(0, statementTimeoutMilliseconds)
         // Later entries win: what stands before `dbname` is a default that the DSN may change.
@@ -53,7 +58,15 @@ public final class Connection {
             ("connect_timeout", String(max(2, connectTimeoutSeconds))), ("dbname", dsn),
             ("keepalives", "1"), ("client_encoding", "UTF8"),
         ]
-        handle = Connection.connect(options)
+        if let interruption {
+            handle = ConnectAttempt.run(options, interruption)
+            guard !interruption.isRaised else {
+                close()
+                throw Connection.interrupted
+            }
+        } else {
+            handle = Connection.connect(options)
+        }
         guard let handle, PQstatus(handle) == CONNECTION_OK else {
             let reason = lastMessage()
             close()
@@ -76,7 +89,7 @@ public final class Connection {
 
     deinit { if let handle { PQfinish(handle) } }
 
-    private static func connect(_ options: [(String, String)]) -> OpaquePointer? {
+    static func connect(_ options: [(String, String)]) -> OpaquePointer? {
         let keys = options.map { strings($0.0) }
         let values = options.map { strings($0.1) }
         defer { for pointer in keys + values { pointer.deallocate() } }

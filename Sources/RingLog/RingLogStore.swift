@@ -140,6 +140,10 @@ public final class RingLogStore: Sendable {
     /// Appenders must not be used any more.
     public func stopSpooler() { end(.stop) }
 
+    /// Lets another process open ring and spool, once the spooler has ended: from here on nothing of
+    /// this store may be used.
+    public func release() { locks.withLock { $0 = [] } }
+
     /// Lets go of everything as a killed process would: nothing more is spooled, nothing is marked.
     func abandon() {
         end(.abandon)

@@ -66,8 +66,10 @@ final class ServerCertificate: @unchecked Sendable {
     /// Lower-case DNS names, sorted; wildcards begin with `*.`.
     let names: [[UInt8]]
     let isECDSA: Bool
-    /// Seconds from now to the end of its validity; negative when it is over.
-    let secondsLeft: Int
+    /// The end of its validity, seconds since 1970.
+    let expiresAtSeconds: Int64
+    /// Whether that has passed.
+    let hasExpired: Bool
     /// Whether its validity has not begun.
     let isEarly: Bool
 
@@ -82,10 +84,8 @@ final class ServerCertificate: @unchecked Sendable {
         }
         names = ServerCertificate.names(of: leaf)
         isECDSA = EVP_PKEY_get_base_id(key) == EVP_PKEY_EC
-        var days: CInt = 0
-        var seconds: CInt = 0
-        ASN1_TIME_diff(&days, &seconds, nil, X509_get0_notAfter(leaf))
-        secondsLeft = Int(days) * 86_400 + Int(seconds)
+        expiresAtSeconds = ServerCertificate.seconds(X509_get0_notAfter(leaf))
+        hasExpired = X509_cmp_time(X509_get0_notAfter(leaf), nil) < 0
         isEarly = X509_cmp_time(X509_get0_notBefore(leaf), nil) > 0
         // From here on deinit frees what was read.
         try check(files)
@@ -96,6 +96,19 @@ final class ServerCertificate: @unchecked Sendable {
         copenssl_chain_free(chain)
         EVP_PKEY_free(key)
     }
+
+    /// A time of OpenSSL's as seconds since 1970.
+    private static func seconds(_ time: UnsafePointer<ASN1_TIME>?) -> Int64 {
+        let epoch = ASN1_TIME_set(nil, 0)
+        defer { ASN1_TIME_free(epoch) }
+        var days: CInt = 0
+        var seconds: CInt = 0
+        ASN1_TIME_diff(&days, &seconds, epoch, time)
+        return Int64(days) * 86_400 + Int64(seconds)
+    }
+
+    /// Whether it is another file of the same certificate.
+    func isSame(as other: ServerCertificate) -> Bool { X509_cmp(leaf, other.leaf) == 0 }
 
     /// Whether it is for every name that another is for, with another kind of key.
     func isTwin(of other: ServerCertificate) -> Bool {

@@ -38,8 +38,18 @@ public struct TLSClientOptions: Sendable {
 public struct TLSClientError: Error, CustomStringConvertible, Sendable {
     /// OpenSSL's words.
     public let description: String
+    /// What the kernel said, where it was a call of its that failed.
+    public let cause: Errno?
 
-    init(_ doing: String) {
+    /// - Parameter result: What SSL_get_error(3) made of it, if it was asked.
+    init(_ doing: String, result: CInt = SSL_ERROR_SSL) {
+        let last = Errno.current
+        switch result {
+        case SSL_ERROR_SYSCALL: cause = last
+        // On a blocking socket: its time was over.
+        case SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE: cause = .wouldBlock
+        default: cause = nil
+        }
         var text = [CChar](repeating: 0, count: 256)
         let code = ERR_get_error()
         ERR_error_string_n(code, &text, text.count)
@@ -127,7 +137,10 @@ public final class TLSClient {
             SSL_set1_host(ssl, name)
         }
         if let session { SSL_set_session(ssl, session.session) }
-        guard SSL_connect(ssl) == 1 else { throw TLSClientError("handshake") }
+        let result = SSL_connect(ssl)
+        guard result == 1 else {
+            throw TLSClientError("handshake", result: SSL_get_error(ssl, result))
+        }
     }
 
     deinit {
@@ -179,7 +192,7 @@ public final class TLSClient {
         var sent = 0
         ERR_clear_error()
         guard bytes.isEmpty || SSL_write_ex(ssl, bytes, bytes.count, &sent) == 1 else {
-            throw TLSClientError("write")
+            throw TLSClientError("write", result: SSL_get_error(ssl, 0))
         }
     }
 
@@ -193,8 +206,10 @@ public final class TLSClient {
             _ = SSL_read_ex(ssl, buffer.baseAddress, limit, &count)
             filled = count
         }
-        if count == 0, SSL_get_error(ssl, 0) != SSL_ERROR_ZERO_RETURN {
-            throw TLSClientError("read")
+        guard count == 0 else { return bytes }
+        let result = SSL_get_error(ssl, 0)
+        guard result == SSL_ERROR_ZERO_RETURN else {
+            throw TLSClientError("read", result: result)
         }
         return bytes
     }

@@ -23,8 +23,8 @@ public final class TLSContext: @unchecked Sendable {
     private let contexts: [OpaquePointer]
     /// What the operator should hear: certificates that clients will not take.
     public let warnings: [String]
-    /// Seconds from the loading to the end of the certificate that ends first.
-    public let secondsLeft: Int
+    /// When the certificate that ends first ends, seconds since 1970.
+    public let expiresAtSeconds: Int64
 
     /// Loads certificates and makes them ready for so many loops.
     ///
@@ -51,9 +51,9 @@ public final class TLSContext: @unchecked Sendable {
             made.append(context)
         }
         contexts = made
-        secondsLeft = certificates.map(\.secondsLeft).min() ?? 0
+        expiresAtSeconds = certificates.map(\.expiresAtSeconds).min() ?? 0
         warnings = zip(files, certificates).compactMap { files, certificate in
-            if certificate.secondsLeft < 0 { return "\(files.certificate): has expired" }
+            if certificate.hasExpired { return "\(files.certificate): has expired" }
             return certificate.isEarly ? "\(files.certificate): is not valid yet" : nil
         }
     }
@@ -74,10 +74,18 @@ public final class TLSContext: @unchecked Sendable {
         _ files: [TLSCertificateFiles]
     ) throws(TLSProblems) -> [ServerCertificate] {
         var problems: [TLSFileError] = []
-        var certificates: [ServerCertificate] = []
+        var loaded: [(index: Int, value: ServerCertificate)] = []
         for (index, pair) in files.enumerated() {
             do throws(CertificateProblem) {
-                certificates.append(try ServerCertificate(pair))
+                let certificate = try ServerCertificate(pair)
+                if let first = loaded.firstIndex(where: { certificate.isSame(as: $0.value) }) {
+                    // One of the two is a slip: the other name's certificate is missing.
+                    let twin = files[loaded[first].index].certificate
+                    throw CertificateProblem(
+                        part: .certificate,
+                        message: "\(pair.certificate): the same certificate as \(twin) before it")
+                }
+                loaded.append((index, certificate))
             } catch {
                 problems.append(
                     TLSFileError(
@@ -87,7 +95,7 @@ public final class TLSContext: @unchecked Sendable {
         }
         precondition(!files.isEmpty)
         guard problems.isEmpty else { throw TLSProblems(problems: problems) }
-        return certificates
+        return loaded.map(\.value)
     }
 
     /// A new connection's SSL, of a loop's context; nil without memory.

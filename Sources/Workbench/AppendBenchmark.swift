@@ -140,7 +140,8 @@ struct DiskHog {
 
     /// Starts it on the second core; it ends with its parent.
     static func start(directory: String) throws -> DiskHog {
-        let write = "dd if=/dev/zero of=\(directory)/hog bs=4M count=64 oflag=direct conv=notrunc,fdatasync"
+        let write =
+            "dd if=/dev/zero of=\(directory)/hog bs=4M count=64 oflag=direct conv=notrunc,fdatasync"
         return DiskHog(
             process: try ChildProcess.start(
                 [

@@ -1,15 +1,27 @@
 // A small blocking HTTP/1.1 client: what the workbench and the tests ask the daemons with. It reads
 // exactly one response a request and believes nothing that is not framed.
 public import LinuxIO
+public import TLS
 
 /// What went wrong with a request.
 public enum ProbeError: Error, Equatable, Sendable {
     /// The kernel refused a call.
     case system(Errno)
-    /// The peer closed before a whole response.
+    /// The peer closed before the first byte of a response.
     case closed
+    /// The peer closed within a response.
+    case truncated
+    /// A TLS connection ended without close_notify, or its handshake failed.
+    case cut
     /// What came is no HTTP/1.1 response.
     case malformed
+}
+
+extension ProbeError {
+    /// What a TLS client met: the kernel's refusal, or an end that is none in TLS.
+    init(_ error: TLSClientError) {
+        self = error.cause.map { .system($0) } ?? .cut
+    }
 }
 
 /// One response.
@@ -29,7 +41,11 @@ public struct ProbeResponse: Sendable {
 
 /// A connection that asks and waits for the answer.
 public struct HTTPProbe: ~Copyable {
-    private let socket: FileDescriptor
+    /// Nil where ``tls`` has its own.
+    private let plain: FileDescriptor?
+    private let tls: TLSClient?
+    /// Of either.
+    private let descriptor: CInt
     private var buffered: [UInt8] = []
 
     /// Connects over TCP, from a given address if there is one.
@@ -37,24 +53,57 @@ public struct HTTPProbe: ~Copyable {
         _ address: SocketAddress, timeoutSeconds: Int = 10, from source: SocketAddress? = nil
     ) throws(ProbeError) {
         do throws(Errno) {
-            socket = try Socket.connect(
+            let connected = try Socket.connect(
                 address, timeoutSeconds: timeoutSeconds, from: source)
+            descriptor = connected.rawValue
+            plain = consume connected
+            tls = nil
         } catch { throw .system(error) }
+    }
+
+    /// Connects over TLS.
+    public init(
+        secured address: SocketAddress, timeoutSeconds: Int = 10, context: TLSClientContext,
+        name: String
+    ) throws(ProbeError) {
+        tls = try HTTPProbe.shakeHands(address, timeoutSeconds, context, name)
+        descriptor = tls?.descriptor ?? -1
+        plain = nil
+    }
+
+    private static func shakeHands(
+        _ address: SocketAddress, _ timeoutSeconds: Int, _ context: TLSClientContext, _ name: String
+    ) throws(ProbeError) -> TLSClient {
+        let connected: FileDescriptor
+        do throws(Errno) {
+            connected = try Socket.connect(address, timeoutSeconds: timeoutSeconds)
+        } catch { throw .system(error) }
+        do throws(TLSClientError) {
+            return try TLSClient(connected, context: context, name: name)
+        } catch { throw ProbeError(error) }
     }
 
     /// Connects to a Unix socket.
     public init(unix path: String, timeoutSeconds: Int = 30) throws(ProbeError) {
         do throws(Errno) {
-            socket = try Socket.connect(unix: path, timeoutSeconds: timeoutSeconds)
+            let connected = try Socket.connect(unix: path, timeoutSeconds: timeoutSeconds)
+            descriptor = connected.rawValue
+            plain = consume connected
+            tls = nil
         } catch { throw .system(error) }
     }
 
     /// Sends bytes as they are.
     public func send(_ text: String) throws(ProbeError) {
+        if let tls {
+            do throws(TLSClientError) {
+                return try tls.write(Array(text.utf8))
+            } catch { throw ProbeError(error) }
+        }
         do throws(Errno) {
             var rest = Array(text.utf8)[...]
             while !rest.isEmpty {
-                let count = rest.withUnsafeBytes { Socket.send(socket.rawValue, $0) }
+                let count = rest.withUnsafeBytes { Socket.send(descriptor, $0) }
                 if count < 0 { throw Errno(rawValue: Int32(-count)) }
                 rest = rest.dropFirst(count)
             }
@@ -85,7 +134,7 @@ public struct HTTPProbe: ~Copyable {
     public mutating func response(hasBody: Bool = true) throws(ProbeError) -> ProbeResponse {
         var end = endOfHead()
         while end == nil {
-            guard try fill() else { throw .closed }
+            guard try fill() else { throw buffered.isEmpty ? .closed : .truncated }
             end = endOfHead()
         }
         guard let end else { throw .malformed }
@@ -106,14 +155,14 @@ public struct HTTPProbe: ~Copyable {
         }
         let length = headers.first { $0.name == "content-length" }.flatMap { Int($0.value) }
         while buffered.count < length ?? .max { if try !fill() { break } }
-        if let length, buffered.count < length { throw .closed }
+        if let length, buffered.count < length { throw .truncated }
         let body = Array(buffered.prefix(length ?? .max))
         buffered.removeFirst(body.count)
         return ProbeResponse(status: status, headers: headers, body: body)
     }
 
     /// Whether the peer has ended an idle connection, without waiting.
-    public var hasEnded: Bool { Socket.waitReadable(socket.rawValue, milliseconds: 0) }
+    public var hasEnded: Bool { Socket.waitReadable(descriptor, milliseconds: 0) }
 
     /// Whether the peer has closed: waits for a byte or the end.
     public mutating func isAtEnd() throws(ProbeError) -> Bool {
@@ -132,9 +181,16 @@ public struct HTTPProbe: ~Copyable {
     }
 
     private mutating func fill() throws(ProbeError) -> Bool {
+        if let tls {
+            do throws(TLSClientError) {
+                let bytes = try tls.read()
+                buffered += bytes
+                return !bytes.isEmpty
+            } catch { throw ProbeError(error) }
+        }
         let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: 65_536, alignment: 16)
         defer { chunk.deallocate() }
-        let count = Socket.receive(socket.rawValue, chunk)
+        let count = Socket.receive(descriptor, chunk)
         if count < 0 { throw .system(Errno(rawValue: Int32(-count))) }
         buffered.append(contentsOf: chunk[..<count])
         return count > 0

@@ -43,6 +43,18 @@ struct Slow: ParsableCommand {
     }
 }
 
+struct Follow: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Follows millions of links: first load, changes, deletes.")
+
+    @Option(help: "Links.") var links = 10_000_000
+    @Option(help: "Changes; a delete for each five of them.") var rounds = 30
+
+    func run() {
+        conclude("follow") { try LinkCampaign(links: links, rounds: rounds).run() }
+    }
+}
+
 struct Hold: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "The client of the idle campaign.", shouldDisplay: false)

@@ -9,7 +9,8 @@ struct WorkbenchCommand: ParsableCommand {
         commandName: "clickd-workbench", abstract: "Runs the whole product here, or measures it.",
         subcommands: [
             Run.self, Bench.self, Pace.self, Links.self, Outage.self, TLSLoadCommand.self,
-            Idle.self, Overload.self, Slow.self, Hold.self,
+            Idle.self, Overload.self, Slow.self, Follow.self,
+            Hold.self,
         ])
 
     struct Run: ParsableCommand {

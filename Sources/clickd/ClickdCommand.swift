@@ -33,11 +33,14 @@ struct RunCommand: ParsableCommand {
         help: "Take sockets and connections over from the running clickd, which drains and ends.")
     var takesOver = false
 
+    @Option(name: .customLong("configuration-text"), help: .hidden)
+    var textPath: String?
+
     func run() {
         let configuration: ClickdConfiguration
         do throws(ConfigurationError) {
             configuration = try ConfigurationLoader.load(
-                path: path, connectionStrings: Connection.canRead,
+                path: textPath ?? path, connectionStrings: Connection.canRead,
                 certificates: Daemon.certificateFaults)
         } catch {
             CurrentProcess.writeError("\(error)\n")
@@ -48,6 +51,7 @@ struct RunCommand: ParsableCommand {
             return
         }
         // Threads that wait for a dead server are left behind: no exit handlers under their feet.
-        CurrentProcess.exitNow(Daemon.run(configuration, path: path, takesOver: takesOver))
+        CurrentProcess.exitNow(
+            Daemon.run(configuration, path: path, textPath: textPath, takesOver: takesOver))
     }
 }

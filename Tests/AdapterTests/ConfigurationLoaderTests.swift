@@ -186,6 +186,11 @@ struct ConfigurationLoaderTests {
             ("https: { certificates: [{ certificate: a, key: b }] }", "https.certificates"),
             ("proxy: { protocol: v2 }", "proxy.protocol"),
             ("limits: { buffered_bytes: 1MiB, body_bytes: 65KiB }", "limits.body_bytes"),
+            (
+                "limits: { buffered_bytes: 2047KiB }\n"
+                    + "https: { listen: ['127.0.0.1:443'], certificates: "
+                    + "[{ certificate: a, key: b }] }", "limits.buffered_bytes"
+            ),
         ])
     func contradictions(text: String, key: String) {
         let found = problems("node: { id: 0 }\n\(text)")

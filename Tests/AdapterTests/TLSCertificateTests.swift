@@ -112,7 +112,32 @@ import Workbench
         #expect(TLSContext.check([absent, good, absent]).map(\.index) == [0, 2])
         let context = try TLSContext([good, old], tickets: TLSTicketKeys(), loops: 2)
         #expect(context.warnings == ["\(old.certificate): has expired"])
-        #expect(context.secondsLeft < 0)
+        let now = SystemClock.wallMicroseconds() / 1_000_000
+        // Made a moment ago, and over since a day before that.
+        #expect((now - 86_400 - 600...now - 86_400).contains(context.expiresAtSeconds))
+        let fresh = try TLSContext([good], tickets: TLSTicketKeys(), loops: 1)
+        #expect(fresh.expiresAtSeconds > now)
+    }
+
+    @Test("A certificate that is listed twice is refused where it stands again, copied or not")
+    func listedTwice() throws {
+        let desk = try Desk()
+        let scratch = try #require(desk.scratch)
+        let good = try desk.authority.issue("good", names: ["a.example"], kind: .ecdsa)
+        let other = try desk.authority.issue("other", names: ["a.example"], kind: .ecdsa)
+        #expect(TLSContext.check([good, other]).isEmpty)
+        let twice = TLSContext.check([good, other, good])
+        #expect(twice.map(\.index) == [2] && twice.map(\.part) == [.certificate])
+        #expect(twice[0].message.contains("the same certificate as \(good.certificate)"))
+        var copy = good
+        copy.certificate = try scratch.write(
+            String(decoding: try FileSystem.read(good.certificate), as: UTF8.self), to: "copy.pem")
+        #expect(TLSContext.check([good, copy]).map(\.index) == [1])
+        // What could not be read before it shifts no number.
+        let absent = TLSCertificateFiles(certificate: "/absent", key: "/absent")
+        let both = TLSContext.check([absent, good, copy])
+        #expect(both.map(\.index) == [0, 2])
+        #expect(both[1].message.contains("\(copy.certificate): the same"))
     }
 
     @Test("A wildcard stands for one label, and case does not count")

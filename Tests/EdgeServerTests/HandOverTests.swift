@@ -1,8 +1,11 @@
 // Sockets and connections that outlive a server: inherited, handed over, and left alone.
 import LinuxIO
+import RingLog
 import Synchronization
+import TLS
 import Telemetry
 import Testing
+import Workbench
 
 @testable import EdgeServer
 
@@ -101,16 +104,22 @@ import Testing
         try body.send(
             "POST /postback HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n"
                 + "Content-Length: \(form.utf8.count)\r\n\r\n" + form.prefix(20))
+        let chunked = try old.client()
+        let digits = String(form.utf8.count, radix: 16)
+        let pieces = (form.prefix(7), form.dropFirst(7))
+        try chunked.send(
+            "POST /postback HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+                + "Transfer-Encoding: chunked\r\n\r\n\(digits)\r\n\(pieces.0)")
         let slow = try old.client()
         try slow.send(String(repeating: get("/t.js"), count: 200))
-        for _ in 0..<2000 where old.counters.total(.connectionsAccepted) < 5 {
+        for _ in 0..<2000 where old.counters.total(.connectionsAccepted) < 6 {
             Thread.sleep(microseconds: 1000)
         }
         let path = "\(old.path)/door"
         let inheritance = try handOver(old, path: path)
         #expect(inheritance.sockets.count == 2)
-        #expect(inheritance.connections.count == 5)
-        #expect(old.counters.total(.connectionsPassed) == 5)
+        #expect(inheritance.connections.count == 6)
+        #expect(old.counters.total(.connectionsPassed) == 6)
         #expect(!FileSystem.exists(path))
         let new = try EdgeFixture(
             workers: 3, port: old.server.ports[0],
@@ -124,9 +133,113 @@ import Testing
             #expect(try head.response().status == 200)
             try body.send(String(form.dropFirst(20)))
             #expect(try body.response().status == 200)
+            try chunked.send("\(pieces.1)\r\n0\r\n\r\n")
+            #expect(try chunked.response().status == 200)
             for _ in 0..<200 { #expect(try slow.response().status == 200) }
             #expect(try new.client().ask(get("/healthz")).status == 200)
-            #expect(new.counters.total(.connectionsAdopted) == 5)
+            #expect(new.counters.total(.connectionsAdopted) == 6)
+        }
+    }
+
+    @Test("TLS connections are carried: each gets one more answer, its last, and an end in order")
+    func carried() throws {
+        try Transport.$current.withValue(.tls) {
+            let old = try EdgeFixture(workers: 2)
+            try old.start()
+            let idle = try old.client()
+            #expect(try idle.ask(get("/healthz")).status == 200)
+            let silent = try old.client()
+            let head = try old.client()
+            try head.send("GET /shoes HTTP/1.1\r\nHo")
+            let chunked = try old.client()
+            let form =
+                "merchant_id=\(Known.merchant)&order_id=h-2&amount=5&token=\(Known.postbackToken)"
+            try chunked.send(
+                "POST /postback HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+                    + "Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+                    + String(form.utf8.count, radix: 16) + "\r\n" + form.prefix(9))
+            // Its handshake has not begun: it is passed itself.
+            let before = try Socket.connect(
+                .loopback(port: old.server.ports[1]), timeoutSeconds: 20)
+            for _ in 0..<2000 where old.counters.total(.tlsConnectionsOpened) < 5 {
+                Thread.sleep(microseconds: 1000)
+            }
+            Thread.sleep(microseconds: 50_000)
+            let inheritance = try handOver(old, path: "\(old.path)/door")
+            #expect(inheritance.connections.count == 5)
+            let new = try EdgeFixture(
+                workers: 1, port: old.server.ports[0],
+                inherited: InheritedSockets(.predecessor, inheritance.sockets),
+                adopted: inheritance.connections
+            ) { $0.listenTLS = [.loopback(port: old.server.ports[1])] }
+            try new.run { (new) throws in
+                func expectLast(_ client: RawClient, _ answer: RawResponse, _ status: Int) throws {
+                    #expect(answer.status == status, "\(answer)")
+                    #expect(answer.header("connection") == "close", "\(answer.head)")
+                    #expect(try client.isEndOfFile())
+                }
+                try expectLast(idle, try idle.ask(get("/shoes")), 302)
+                try expectLast(silent, try silent.ask(get("/healthz")), 200)
+                try head.send("st: go.example\r\n\r\n")
+                try expectLast(head, try head.response(), 302)
+                try chunked.send(String(form.dropFirst(9)) + "\r\n0\r\n\r\n")
+                try expectLast(chunked, try chunked.response(), 200)
+                old.server.waitForRelays()
+                let late = try TLSClient(
+                    try before.duplicate(), context: Certificates.client(), name: "go.example")
+                try late.write(Array(get("/healthz").utf8))
+                #expect(try late.read().starts(with: "HTTP/1.1 200".utf8))
+                #expect(new.counters.total(.clicksRecorded) == 2)
+                #expect(old.counters.openTLSConnections == 0)
+            }
+        }
+    }
+
+    @Test("Whom the successor never answers is ended in order when the successor has gone")
+    func carriedToNobody() throws {
+        try Transport.$current.withValue(.tls) {
+            let old = try EdgeFixture(workers: 1)
+            try old.start()
+            let idle = try old.client()
+            #expect(try idle.ask(get("/healthz")).status == 200)
+            let inheritance = try handOver(old, path: "\(old.path)/door")
+            for passed in inheritance.connections { Socket.close(passed.descriptor) }
+            for passed in inheritance.sockets { Socket.close(passed.descriptor) }
+            #expect(try idle.isEndOfFile())
+            old.server.waitForRelays(atOnce: true)
+        }
+    }
+
+    @Test(
+        "A successor is told that all is free; its word and its end are told apart, and its silence"
+    )
+    func fates() throws {
+        for (fate, serves) in [(SuccessorFate.serves, true), (.ended, false), (.silent, nil)] {
+            let old = try EdgeFixture(publishing: false)
+            try old.start()
+            let path = "\(old.path)/door"
+            let door = try SuccessorDoor(path: path)
+            let asked = EventBox(try EventDescriptor())
+            try door.open(old.server) { _ in asked.event.signal() }
+            #expect(!door.hasSuccessor)
+            let result = ResultBox()
+            let taken = EventBox(try EventDescriptor())
+            try Thread.start(name: "successor") {
+                result.value.withLock { $0 = try? Predecessor.takeOver(path: path) }
+                if serves == true { result.value.withLock { $0?.waiting?.noteServing() } }
+                if serves == false { result.value.withLock { $0?.waiting = nil } }
+                taken.event.signal()
+            }.detach()
+            #expect(asked.wait() && door.hasSuccessor)
+            old.stop()
+            old.store.release()
+            #expect(door.release(waitingMilliseconds: serves == nil ? 100 : 10_000) == fate)
+            #expect(taken.wait())
+            door.close()
+            result.value.withLock { left in
+                for passed in left?.sockets ?? [] { Socket.close(passed.descriptor) }
+                left = nil
+            }
         }
     }
 
@@ -161,12 +274,12 @@ import Testing
             let door = try SuccessorDoor(path: path)
             let called = EventBox(try EventDescriptor())
             try door.open(edge.server) { _ in called.event.signal() }
-            for word in ["clickd hand-over 2", "", "clickd hand-over 1"] {
+            for word in ["clickd hand-over 1", "", "clickd hand-over 2"] {
                 let visitor = try PacketSocket.connect(path, timeoutSeconds: 5)
                 try Array(word.utf8).withUnsafeBytes {
                     try PacketSocket.send(visitor.rawValue, $0)
                 }
-                if word.hasSuffix("1") {
+                if word.hasSuffix("2") {
                     // Asks for the sockets and leaves without the word that begins the drain.
                     var heard: [UInt8] = []
                     if let first = try PacketSocket.receive(visitor.rawValue, limit: 64) {

@@ -41,6 +41,67 @@ import Testing
         }
     }
 
+    @Test("What OpenSSL holds for handshakes is in the budget: beyond it the oldest gives way")
+    func handshakesInBudget() throws {
+        var limits = EdgeLimits()
+        // A loop may use seven eighths for requests: room for four handshakes.
+        limits.bufferedBytes = 4 * Limits.handshakeBytes * 8 / 7 + 8
+        try withTLS(limits: limits) { edge in
+            let begun: [UInt8] = [0x16, 3, 1, 2, 0, 1]
+            func begin() throws -> FileDescriptor {
+                let socket = try edge.rawSocket()
+                try begun.withUnsafeBytes { try socket.writeAll($0) }
+                return socket
+            }
+            func wait(until condition: () -> Bool) {
+                for _ in 0..<5000 where !condition() { Thread.sleep(microseconds: 1000) }
+            }
+            let first = try begin()
+            wait { edge.counters.total(.bytesReceived) == begun.count }
+            let (second, third, fourth) = (try Held(begin()), try Held(begin()), try Held(begin()))
+            wait { edge.counters.total(.bytesReceived) == 4 * begun.count }
+            #expect(edge.counters.total(.connectionsGivenWay) == 0)
+            // The fifth takes the place of the first, and so does a visitor that of the second.
+            let fifth = try Held(begin())
+            #expect(edge.hear(first).isEmpty)
+            #expect(edge.counters.total(.connectionsGivenWay) == 1)
+            let visitor = try edge.client()
+            #expect(try visitor.ask(get("/shoes")).status == 302)
+            #expect(edge.counters.total(.connectionsGivenWay) == 2)
+            #expect(edge.hear(second.socket).isEmpty)
+            // Its handshake is complete and counts no more: another one has room.
+            let sixth = try Held(begin())
+            wait { edge.counters.total(.tlsConnectionsOpened) == 7 }
+            #expect(try visitor.ask(get("/shoes")).status == 302)
+            #expect(edge.counters.total(.connectionsGivenWay) == 2)
+            #expect(edge.counters.total(.connectionsRefused) == 0)
+            withExtendedLifetime([third, fourth, fifth, sixth]) {}
+        }
+    }
+
+    @Test("A part of a record is in the budget until the rest of it has come")
+    func partsInBudget() throws {
+        var limits = EdgeLimits()
+        limits.bufferedBytes = Limits.handshakeBytes * 8 / 7 + 8
+        try withTLS(limits: limits) { edge in
+            let client = try edge.client()
+            #expect(try client.ask(get("/healthz")).status == 200)
+            // The head of a record of 256 bytes of application data, and a bit of it.
+            let part: [UInt8] = [0x17, 3, 3, 1, 0, 9, 9]
+            try part.withUnsafeBytes {
+                _ = Socket.send(try client.secured().descriptor, $0)
+            }
+            let received = edge.counters.total(.bytesReceived)
+            for _ in 0..<5000 where edge.counters.total(.bytesReceived) == received {
+                Thread.sleep(microseconds: 1000)
+            }
+            // No handshake fits beside it, and nothing that is whole gives way to one.
+            #expect(throws: (any Error).self) { _ = try edge.client() }
+            #expect(edge.counters.total(.connectionsRefused) == 1)
+            client.resetAtClose()
+        }
+    }
+
     @Test("Whoever connects and says nothing is closed at the same deadline")
     func silence() throws {
         var limits = EdgeLimits()
@@ -195,4 +256,10 @@ extension EdgeFixture {
             heard += chunk[..<count]
         }
     }
+}
+
+/// A socket that stays open.
+private final class Held {
+    let socket: FileDescriptor
+    init(_ socket: consuming FileDescriptor) { self.socket = socket }
 }

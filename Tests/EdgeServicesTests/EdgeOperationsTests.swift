@@ -85,9 +85,12 @@ struct EdgeOperationsTests {
                 spool.secondsUntilFull = 4000
                 return spool
             }
+            sources.certificatesEnd = { SystemClock.wallMicroseconds() / 1_000_000 - 90 }
         }
         let (status, text) = get(filling, "/metrics")
         #expect(status == 200)
+        #expect(text.contains("clickd_certificate_expiry_seconds -9"), "\(text)")
+        #expect(!get(handler(), "/metrics").1.contains("certificate"))
         #expect(text.contains("clickd_spool_until_full_seconds 4000\n"))
         let names = Set(
             text.split(separator: "\n").filter { $0.hasPrefix("# TYPE ") }

@@ -73,6 +73,7 @@ import Workbench
         let (domain, slug) = (Array(domain.utf8), Array(slug.utf8))
         return domain.withUnsafeBytes { domain in
             slug.withUnsafeBytes { slug in
+                if tables.overlay?.hides(domain: domain, slug: slug) == true { return nil }
                 let link =
                     tables.overlay?.find(domain: domain, slug: slug)
                     ?? tables.links.find(domain: domain, slug: slug)
@@ -119,7 +120,7 @@ import Workbench
         }
     }
 
-    @Test("Inserts and updates are followed without a full load, renames with one")
+    @Test("Inserts, updates and renames are followed without a full load")
     func changes() throws {
         try addLink("old")
         try withSync(options()) { sync in
@@ -140,7 +141,18 @@ import Workbench
             try eventually("the rename") { destination("renamed") == "https://shop.example/2" }
             #expect(destination("old") == nil)
             #expect(destination("new") == "https://shop.example/new")
-            #expect(sync.status.fullLoads == 2)
+            // The name is free again, and a link that has moved to it is served there.
+            try database.execute(
+                """
+                UPDATE trackable_links SET slug = 'old', domain = 'Go.Example', updated_at = now()
+                WHERE slug = 'new'
+                """)
+            try eventually("the move") { destination("old", domain: "go.example") != nil }
+            #expect(destination("new") == nil && destination("old") == nil)
+            try addLink("old", to: "https://shop.example/3")
+            try eventually("the old name") { destination("old") == "https://shop.example/3" }
+            #expect(sync.status.fullLoads == 1)
+            #expect(sync.status.links == 3)
         }
     }
 
@@ -196,7 +208,7 @@ import Workbench
         // Stamped long ago, so that no poll's overlap reaches it.
         let hide = "UPDATE trackable_links SET updated_at = '2001-01-01Z'"
         try database.execute(hide)
-        try withSync(options { $0.comparisonMicroseconds = 30_000 }) { _ in
+        try withSync(options { $0.comparisonMicroseconds = 30_000 }) { sync in
             try database.execute(
                 "UPDATE trackable_links SET destination_url = 'https://shop.example/9' WHERE slug = 'kept'"
             )
@@ -204,6 +216,51 @@ import Workbench
             try database.execute("DELETE FROM trackable_links WHERE slug = 'gone'")
             try eventually("the delete") { destination("gone") == nil }
             #expect(destination("kept") != nil)
+            // Deleted and made again under another identity, and again.
+            for number in 1...2 {
+                try addLink("gone", to: "https://shop.example/\(number)")
+                try eventually("the link again") {
+                    destination("gone") == "https://shop.example/\(number)"
+                }
+                try database.execute("DELETE FROM trackable_links WHERE slug = 'gone'")
+                try eventually("the delete again") { destination("gone") == nil }
+            }
+            #expect(sync.status.fullLoads == 1 && sync.status.links == 1)
+        }
+    }
+
+    @Test(
+        "Deletes and silent changes in several ranges are healed link by link, many of them by a load"
+    )
+    func ranges() throws {
+        try database.execute(
+            """
+            INSERT INTO trackable_links
+                (slug, influencer_id, merchant_id, destination_url, updated_at)
+            SELECT 'r' || n, $1, $2, 'https://shop.example/', '2001-01-01Z'
+            FROM generate_series(1, 50000) AS n
+            """, [.uuid(influencer), .uuid(merchant)])
+        try withSync(options { $0.comparisonMicroseconds = 30_000 }) { sync in
+            try database.execute("DELETE FROM trackable_links WHERE slug LIKE 'r1%7'")
+            let counted = try database.query("SELECT count(*) FROM trackable_links")
+            let left = Int(counted.int64(0, 0) ?? 0)
+            try eventually("the deletes") { sync.status.links == left }
+            #expect(left > 48_000 && left < 49_000)
+            #expect(destination("r17") == nil && destination("r127") == nil)
+            #expect(destination("r18") != nil)
+            try database.execute(
+                "UPDATE trackable_links SET destination_url = 'https://shop.example/s' "
+                    + "WHERE slug LIKE 'r2%5'")
+            try eventually("the changes") {
+                destination("r25") == "https://shop.example/s"
+                    && destination("r29995") == "https://shop.example/s"
+            }
+            #expect(sync.status.fullLoads == 1)
+            try database.execute("DELETE FROM trackable_links WHERE slug LIKE 'r3%'")
+            try eventually("the many deletes") { destination("r3") == nil }
+            // More than may lie over a base: they are joined with it.
+            try eventually("the load") { sync.status.fullLoads > 1 }
+            #expect(sync.status.links < 40_000 && destination("r4") != nil)
         }
     }
 

@@ -97,6 +97,9 @@ struct TLSTests {
             let stats = try secured.shell(
                 "curl -sS --unix-socket \(secured.stack.socket) http://x/stats")
             #expect(stats.contains("\"handshakes_resumed\":2"), "\(stats)")
+            let metrics = try secured.shell(
+                "curl -sS --unix-socket \(secured.stack.socket) http://x/metrics")
+            #expect(metrics.contains("\nclickd_certificate_expiry_seconds "), "\(metrics)")
         }
     }
 
@@ -144,6 +147,11 @@ struct TLSTests {
             #expect(rights.contains("code 77") && rights.contains("clickd.yaml:"), "\(rights)")
             #expect(rights.contains(key))
             try FileSystem.setPermissions(key, 0o600)
+            try secured.configure(["rsa", "ec", "rsa"])
+            let twice = try secured.shell(check)
+            #expect(twice.contains("code 78") && twice.contains("clickd.yaml:"), "\(twice)")
+            #expect(twice.contains("rsa.chain.pem: the same certificate as"), "\(twice)")
+            try secured.configure(["rsa", "ec"])
             try FileSystem.rename("\(secured.authority.directory)/rsa.key", to: key)
             let mismatch = try secured.shell(check)
             #expect(mismatch.contains("code 78"), "\(mismatch)")

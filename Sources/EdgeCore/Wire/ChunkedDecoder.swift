@@ -69,6 +69,51 @@ public struct ChunkedDecoder: BitwiseCopyable, Sendable {
         return state == .done ? .complete : .needMore
     }
 
+    /// Writes bytes that lead a new decoder to where this one is, `body` being what it has produced.
+    ///
+    /// How a half received body goes to another process: as bytes of the wire, which every release
+    /// understands. Extensions and trailers that have come are shortened; the rest of theirs is still
+    /// judged, and so is every bound.
+    /// - Parameter target: At least ``spellingBytes`` more than `body`.
+    /// - Returns: How many bytes were written; nil when there is no room, or nothing to go on with.
+    public func spell(
+        _ body: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer
+    ) -> Int? {
+        guard body.count == produced, state != .done,
+            target.count >= body.count + ChunkedDecoder.spellingBytes
+        else { return nil }
+        var writer = Spelling(target)
+        // All that has come as one chunk; the last of it may still be under way.
+        let pending = state == .data ? remaining : 0
+        let isInChunk = state == .data || state == .dataReturn || state == .dataLineFeed
+        if isInChunk || !body.isEmpty {
+            writer.size(body.count + pending, digits: 1)
+            writer.text("\r\n")
+            writer.bytes(body)
+            if !isInChunk { writer.text("\r\n") }
+            if state == .dataLineFeed { writer.text("\r") }
+        }
+        switch state {
+        case .data, .dataReturn, .dataLineFeed, .done: break
+        case .size: if digits > 0 { writer.size(remaining, digits: digits) }
+        case .extensions:
+            writer.size(remaining, digits: 1)
+            writer.text(";")
+        case .sizeLineFeed:
+            writer.size(remaining, digits: 1)
+            writer.text("\r")
+        case .trailerStart: writer.text("0\r\n")
+        case .trailerName: writer.text("0\r\nx")
+        case .trailer: writer.text("0\r\nx:")
+        case .trailerLineFeed: writer.text("0\r\nx:\r")
+        case .lastLineFeed: writer.text("0\r\n\r")
+        }
+        return writer.count
+    }
+
+    /// Bytes that ``spell(_:into:)`` adds at most: two sizes, their line ends, a trailer's beginning.
+    public static let spellingBytes = 40
+
     /// Takes one byte that is not data; false when it must not stand here.
     private mutating func step(_ byte: UInt8) -> Bool {
         switch state {
@@ -140,4 +185,32 @@ public struct ChunkedDecoder: BitwiseCopyable, Sendable {
     }
 
     private func isText(_ byte: UInt8) -> Bool { (byte >= 0x20 && byte != 0x7F) || byte == 0x09 }
+}
+
+/// Bytes of the wire, appended to memory that has room for them.
+private struct Spelling {
+    private let target: UnsafeMutableRawBufferPointer
+    private(set) var count = 0
+
+    init(_ target: UnsafeMutableRawBufferPointer) { self.target = target }
+
+    mutating func text(_ text: StaticString) {
+        bytes(UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
+    }
+
+    mutating func bytes(_ bytes: UnsafeRawBufferPointer) {
+        UnsafeMutableRawBufferPointer(rebasing: target[count...]).copyMemory(from: bytes)
+        count += bytes.count
+    }
+
+    /// A chunk's size, in at least so many digits.
+    mutating func size(_ value: Int, digits: Int) {
+        var least = 0
+        while value >> (4 * least) > 0 { least += 1 }
+        for place in (0..<max(least, digits)).reversed() {
+            let digit = UInt8(truncatingIfNeeded: value >> (4 * place)) & 0xF
+            target[count] = digit < 10 ? 0x30 + digit : 0x57 + digit
+            count += 1
+        }
+    }
 }

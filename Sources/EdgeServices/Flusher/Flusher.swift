@@ -1,6 +1,7 @@
 // The flusher: one thread of its own that brings durable records into PostgreSQL, exactly once in
 // effect (docs/architecture.md).
 internal import LinuxIO
+internal import Postgres
 public import RingLog
 internal import Synchronization
 internal import Tracking
@@ -42,6 +43,7 @@ public final class Flusher: Sendable {
     private let shared = Mutex(Shared())
     private let wake: EventDescriptor
     private let ended: EventDescriptor
+    private let interruption: Interruption
 
     /// A flusher over a store; nothing runs before ``start()``.
     ///
@@ -60,6 +62,7 @@ public final class Flusher: Sendable {
         do {
             wake = try EventDescriptor()
             ended = try EventDescriptor()
+            interruption = try Interruption()
         } catch {
             throw FlusherError(message: "cannot make an eventfd: \(error)")
         }
@@ -87,9 +90,9 @@ public final class Flusher: Sendable {
 
     /// Writes once more what is durable when the database is there, and ends the thread.
     ///
-    /// - Parameter waitMilliseconds: How long to wait for the end; the thread is left alone after
-    ///   it, and what it did not commit stays in the spool.
-    /// - Returns: Whether it ended in time.
+    /// - Parameter waitMilliseconds: How long the database may take for that; then its answer is
+    ///   waited for no more, and what is not committed stays in the spool.
+    /// - Returns: Whether the thread has ended: nothing reads the spool any more.
     @discardableResult public func stop(waitMilliseconds: Int = 3_000) -> Bool {
         let isRunning = shared.withLock { shared in
             shared.isStopping = true
@@ -97,7 +100,11 @@ public final class Flusher: Sendable {
         }
         guard isRunning else { return true }
         wake.signal()
-        let hasEnded = ended.wait(milliseconds: waitMilliseconds)
+        var hasEnded = ended.wait(milliseconds: waitMilliseconds)
+        if !hasEnded {
+            interruption.raise()
+            hasEnded = ended.wait(milliseconds: FlusherLimits.interruptedMilliseconds)
+        }
         if hasEnded { ended.signal() }  // For whoever asks again.
         return hasEnded
     }
@@ -171,7 +178,8 @@ public final class Flusher: Sendable {
         var load = ProcessorLoad()
         let loop = FlusherLoop(
             rings: store.rings.map { SpoolRing($0) },
-            database: PostgresFlushDatabase(dsn: options.dsn, node: options.node, key: key),
+            database: PostgresFlushDatabase(
+                dsn: options.dsn, node: options.node, key: key, interruption: interruption),
             identity: identity, options: options, clock: .system,
             isBusy: {
                 load.look(now: SystemClock.monotonicNanoseconds() / 1000)
@@ -199,7 +207,7 @@ public final class Flusher: Sendable {
             // Before the answers: whoever has one reads a state that fits it.
             shared.withLock { $0.status = loop.status }
             settle(tickets, loop, isStopping: isStopping)
-            if isStopping && !hasMore { break }
+            if isStopping && (!hasMore || interruption.isRaised) { break }
             if !hasMore { wait(hasTickets: !tickets.isEmpty) }
         }
         loop.leave()

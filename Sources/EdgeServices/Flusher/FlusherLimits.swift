@@ -35,6 +35,9 @@ enum FlusherLimits {
     static let clickDaysAhead: Int32 = 7
     /// Months of sales leaves kept ready after this one.
     static let saleMonthsAhead = 3
+    /// Milliseconds that a thread gets to end once its wait for the database is ended: a batch is
+    /// encoded in less.
+    static let interruptedMilliseconds = 500
     /// First pause after the database went away.
     static let firstBackOffMicroseconds: Int64 = 100_000
     /// Longest pause between attempts to reach the database.

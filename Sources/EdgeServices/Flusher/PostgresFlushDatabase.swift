@@ -10,6 +10,7 @@ final class PostgresFlushDatabase: FlushDatabase {
     private static let claimLock: Int64 = 0x636C_6963_6B64_0004
 
     private let dsn: String
+    private let interruption: Interruption?
     let node: UInt8
     private(set) var connection: Connection?
     var encoder: ClickRowEncoder
@@ -18,9 +19,10 @@ final class PostgresFlushDatabase: FlushDatabase {
     var knownClickLeaves: Set<Day> = []
     var knownSaleLeaves: Set<Day> = []
 
-    /// A database by its DSN; `key` seeds the encoder's memories.
-    init(dsn: String, node: UInt8, key: SipHashKey) {
+    /// A database by its DSN; `key` seeds the encoder's memories, `interruption` ends every wait.
+    init(dsn: String, node: UInt8, key: SipHashKey, interruption: Interruption? = nil) {
         self.dsn = dsn
+        self.interruption = interruption
         self.node = node
         encoder = ClickRowEncoder(key: key)
     }
@@ -39,7 +41,8 @@ final class PostgresFlushDatabase: FlushDatabase {
                 dsn: dsn, applicationName: "clickd flusher",
                 connectTimeoutSeconds: FlusherLimits.connectTimeoutSeconds,
                 statementTimeoutMilliseconds: FlusherLimits.statementTimeoutMilliseconds,
-                lockTimeoutMilliseconds: FlusherLimits.lockTimeoutMilliseconds, writes: true)
+                lockTimeoutMilliseconds: FlusherLimits.lockTimeoutMilliseconds, writes: true,
+                interruption: interruption)
             try made.script("SET idle_in_transaction_session_timeout = 30000")
             connection = made
         } catch {

@@ -17,7 +17,14 @@ enum LinkQueries {
     static let linkColumns = """
         l.id, l.merchant_id, l.influencer_id, lower(l.domain), l.slug, l.destination_url, l.status,
         l.redirect_status, l.forward_query, l.starts_at, l.expires_at, l.expired_url,
-        l.fallback_url, hashtextextended(l::text, 0)
+        l.fallback_url, \(rowHash)
+        """
+
+    /// Of all that is served of a link; columns that the platform adds do not count.
+    private static let rowHash = """
+        hash_record_extended(ROW(l.id, l.merchant_id, l.influencer_id, l.domain, l.slug,
+            l.destination_url, l.status, l.redirect_status, l.forward_query, l.starts_at,
+            l.expires_at, l.expired_url, l.fallback_url), 0)
         """
 
     static let linkPage = """
@@ -39,10 +46,43 @@ enum LinkQueries {
 
     static let nextChangedLinks = "FETCH \(LinkSync.Limits.pageRows) FROM changed"
 
-    static let linkSum = """
-        SELECT count(*), coalesce(bit_xor(hashtextextended(l::text, 0)), 0)
-        FROM trackable_links AS l
+    private static let sum = """
+        SELECT count(*), coalesce(bit_xor(\(rowHash)), 0)
+        FROM trackable_links AS l WHERE l.id >= $1
         """
+
+    /// The sum of a range of links, and of the last range, which has no end.
+    static let rangeSum = "\(sum) AND l.id < $2"
+    static let lastRangeSum = sum
+
+    static let tablePages = """
+        SELECT pg_relation_size('trackable_links') / current_setting('block_size')::bigint
+        """
+
+    /// Sums by range of some pages of the table, which are read in the order of the disk.
+    private static func pages(_ condition: String) -> String {
+        """
+        SELECT bucket, count(*), bit_xor(hash) FROM (
+            SELECT width_bucket(l.id, $1) AS bucket, \(rowHash) AS hash
+            FROM trackable_links AS l WHERE \(condition) OFFSET 0) AS rows
+        GROUP BY bucket
+        """
+    }
+
+    static let pageSums = pages("l.ctid >= $2::text::tid AND l.ctid < $3::text::tid")
+    /// From a page on.
+    static let lastPageSums = pages("l.ctid >= $2::text::tid")
+
+    private static let hashes =
+        "SELECT l.id, \(rowHash) FROM trackable_links AS l WHERE l.id >= $1"
+
+    /// The hash of each link of a range, and of the last range.
+    static let rangeHashes = "\(hashes) AND l.id < $2"
+    static let lastRangeHashes = hashes
+
+    /// Links by their identities.
+    static let linksByID =
+        "SELECT \(linkColumns) FROM trackable_links AS l WHERE l.id = ANY($1)"
 
     static let platformSums = """
         SELECT (SELECT coalesce(bit_xor(hashtextextended(m::text, 0)), 0) FROM merchants AS m),
@@ -81,12 +121,6 @@ struct LinkRow {
     var rowHash: UInt64
 }
 
-/// What is remembered of each link that was read: 32 bytes.
-struct LinkMark {
-    var keyHash: UInt64
-    var rowHash: UInt64
-}
-
 extension QueryResult {
     /// A row of ``LinkQueries/linkColumns``; nil when a column is missing that must be there.
     func link(_ row: Int, key: SipHashKey) -> LinkRow? {
@@ -104,8 +138,7 @@ extension QueryResult {
         link.expiresAt = timestamp(row, 10)
         link.expiredURL = bytes(row, 11)
         link.fallbackURL = bytes(row, 12)
-        let named = domain + [0] + slug
-        let keyHash = named.withUnsafeBytes { SipHash24.hash($0, key: key) }
+        let keyHash = LinkKey.trace(domain: domain, slug: slug, seed: key)
         return LinkRow(
             definition: link, keyHash: keyHash, rowHash: UInt64(bitPattern: hash))
     }

@@ -2,6 +2,7 @@
 // own; while the database is away the last tables go on serving.
 public import EdgeCore
 internal import LinuxIO
+internal import Postgres
 internal import Synchronization
 internal import Telemetry
 public import Tracking
@@ -58,8 +59,16 @@ public final class LinkSync: Sendable {
     enum Limits {
         /// Rows of one page of a full load.
         static let pageRows: Int32 = 10_000
-        /// Milliseconds that one statement may take: the comparison reads every link.
+        /// Milliseconds that one statement may take: the longest read a page or a range of links.
         static let statementMilliseconds = 30_000
+        /// Loaded links of a range: what is asked for by itself where a comparison finds a difference.
+        static let rangeRows = 20_000
+        /// Milliseconds of comparing before changes are polled again.
+        static let comparingMilliseconds: Int64 = 200
+        /// Milliseconds of loading before changes are polled beside it.
+        static let loadingMilliseconds: Int64 = 400
+        /// Changed links that are read by their identities at once.
+        static let healedRows = 5_000
         static let lockMilliseconds = 5_000
         /// Microseconds that a poll reaches back beyond the oldest open transaction.
         static let overlapMicroseconds: Int64 = 2_000_000
@@ -78,8 +87,9 @@ public final class LinkSync: Sendable {
         static let settlingNice: Int32 = 10
         /// Invalid links that are named in the log at once.
         static let namedInvalidLinks = 20
-        /// Milliseconds that ``LinkSync/stop()`` waits for the thread.
-        static let stopMilliseconds = 2000
+        /// Milliseconds that ``LinkSync/stop()`` waits for the thread, whose waits have ended: it may
+        /// be building a table.
+        static let stopMilliseconds = 100
     }
 
     private struct State {
@@ -93,6 +103,7 @@ public final class LinkSync: Sendable {
     private let stopping = Atomic<Bool>(false)
     private let wake: EventDescriptor
     private let ended: EventDescriptor
+    let interruption: Interruption
     let errors = RepeatedErrors()
 
     /// A sync that publishes to `directory`; ``start()`` starts it.
@@ -102,6 +113,7 @@ public final class LinkSync: Sendable {
         self.options = options
         wake = try EventDescriptor()
         ended = try EventDescriptor()
+        interruption = try Interruption()
     }
 
     /// How it stands now.
@@ -128,6 +140,7 @@ public final class LinkSync: Sendable {
     /// Ends the thread; waits for it a moment, but never for the database.
     public func stop() {
         stopping.store(true, ordering: .releasing)
+        interruption.raise()
         wake.signal()
         ended.wait(milliseconds: Limits.stopMilliseconds)
     }
@@ -141,11 +154,13 @@ public final class LinkSync: Sendable {
         while !stopping.load(ordering: .acquiring) {
             var pause = max(1000, options.refreshMicroseconds / 2)
             do {
-                try session.step()
+                // While ranges wait to be compared there is no time to lose.
+                if try session.step() { pause = 1000 }
                 retry = Limits.firstRetryMicroseconds
                 if errors.clear("database") { options.log(false, "links follow the database") }
             } catch {
                 session.disconnect()
+                if stopping.load(ordering: .acquiring) { break }
                 note(failure: "\(error)")
                 pause = retry
                 retry = min(retry * 2, Limits.lastRetryMicroseconds)

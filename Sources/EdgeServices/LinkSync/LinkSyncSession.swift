@@ -8,12 +8,16 @@ internal import Tracking
 final class LinkSyncSession {
     private let sync: LinkSync
     private var connection: Connection?
+    /// For polls while the other one loads.
+    private var besides: Connection?
     private let seed: SipHashKey
 
     // What is served.
     private var base: LinkTable?
     private var baseInvalid: [EntityID: String] = [:]
     private var changed: [EntityID: LinkDefinition] = [:]
+    /// Keys of the base that are no more, or another link's.
+    private var hidden: Set<LinkKey> = []
     private var overlay: LinkTable?
     private var overlayInvalid: [EntityID: String] = [:]
     private var merchants: [MerchantDefinition] = []
@@ -22,14 +26,15 @@ final class LinkSyncSession {
     private var visitorKeys = VisitorKeys()
 
     // What is known of the database's rows.
-    private var marks: [EntityID: LinkMark] = [:]
-    private var linkSum: UInt64 = 0
+    private var marks = LinkMarks(rangeRows: LinkSync.Limits.rangeRows)
+    private var comparison: LinkComparison
+    /// The ranges of the pass under way.
+    private var thresholds = Parameter.null
     private var platformSums: [Int64] = []
     /// Polls read what was stamped since.
     private var since = Timestamp(microseconds: .min)
 
     // When things were last done, monotonic nanoseconds.
-    private var comparedAt: Int64 = 0
     private var slowAt: Int64?
     private var publishedAt: Int64 = 0
     private var changedAt: Int64?
@@ -40,15 +45,19 @@ final class LinkSyncSession {
     init(_ sync: LinkSync) {
         self.sync = sync
         seed = Randomness.bytes(16).withUnsafeBytes { SipHashKey(bytes: $0) }
+        comparison = LinkComparison(interval: sync.options.comparisonMicroseconds * 1000, now: 0)
     }
 
     func disconnect() {
         connection?.close()
         connection = nil
+        besides?.close()
+        besides = nil
+        comparison.abandon()
     }
 
-    /// Brings the published tables up to date once.
-    func step() throws(PostgresError) {
+    /// Brings the published tables up to date once; whether more is due at once.
+    func step() throws(PostgresError) -> Bool {
         let connection = try connect()
         let now = SystemClock.monotonicNanoseconds()
         let wall = Timestamp(microseconds: SystemClock.wallMicroseconds())
@@ -59,7 +68,7 @@ final class LinkSyncSession {
             isChanged = true
         } else {
             if try readChanges(connection) { isChanged = true }
-            if try compare(connection, now) { isChanged = true }
+            if try compare(connection) { isChanged = true }
         }
         let isDue = now - publishedAt >= LinkSync.Limits.publishMicroseconds * 1000
         if isChanged || isDue { publish(now, merchantsAsOf: wall) }
@@ -72,26 +81,35 @@ final class LinkSyncSession {
         }
         // A generation that a slow loop still saw is freed at the next turn.
         sync.directory.reclaim()
+        return comparison.next(SystemClock.monotonicNanoseconds()) != .rest
     }
 
     private func connect() throws(PostgresError) -> Connection {
         if let connection, connection.isOpen { return connection }
-        let fresh = try Connection(
-            dsn: sync.options.dsn, applicationName: "clickd links",
-            statementTimeoutMilliseconds: LinkSync.Limits.statementMilliseconds,
-            lockTimeoutMilliseconds: LinkSync.Limits.lockMilliseconds)
+        let fresh = try open()
         connection = fresh
         return fresh
+    }
+
+    private func open() throws(PostgresError) -> Connection {
+        try Connection(
+            dsn: sync.options.dsn, applicationName: "clickd links",
+            statementTimeoutMilliseconds: LinkSync.Limits.statementMilliseconds,
+            lockTimeoutMilliseconds: LinkSync.Limits.lockMilliseconds,
+            interruption: sync.interruption)
     }
 
     /// Whether changes have waited long enough, or are too many, to be joined with the base.
     ///
     /// The wait grows with the cost of a load, so that loads stay a hundredth of the time.
     private func mustJoin(_ now: Int64) -> Bool {
-        if changed.count > sync.options.overlayLinks { return true }
-        guard let changedAt, !changed.isEmpty else { return false }
+        if overlaid > sync.options.overlayLinks { return true }
+        guard let changedAt, overlaid > 0 else { return false }
         return now - changedAt >= max(sync.options.joinMicroseconds * 1000, loadNanoseconds * 100)
     }
+
+    /// Changes that lie over the base.
+    private var overlaid: Int { changed.count + hidden.count }
 
     private func publish(_ now: Int64, merchantsAsOf: Timestamp) {
         guard let base else { return }
@@ -118,8 +136,8 @@ extension LinkSyncSession {
         var builder = LinkTableBuilder(seed: seed)
         for merchant in merchants { builder.add(merchant) }
         for domain in domains { builder.add(domain) }
-        var marks: [EntityID: LinkMark] = [:]
-        var sum: UInt64 = 0
+        var marks = LinkMarks(rangeRows: LinkSync.Limits.rangeRows)
+        var polledAt = started
         var unreadable: [EntityID: String] = [:]
         // One snapshot for all pages.
         try connection.transaction { () throws(PostgresError) in
@@ -139,10 +157,11 @@ extension LinkSyncSession {
                         continue
                     }
                     builder.add(link.definition)
-                    sum ^= link.rowHash
-                    marks[link.definition.id] = LinkMark(
-                        keyHash: link.keyHash, rowHash: link.rowHash)
+                    marks.append(
+                        link.definition.id,
+                        LinkMark(keyHash: link.keyHash, rowHash: link.rowHash))
                 }
+                pollBesides(&polledAt)
                 last = page.uuid(page.count - 1, 0)
                 if page.count < Int(LinkSync.Limits.pageRows) { break }
             }
@@ -154,17 +173,42 @@ extension LinkSyncSession {
         for (id, reason) in rejected { baseInvalid[id] = reason }
         name(baseInvalid, unless: invalidBefore.merging(overlayInvalid) { $1 })
         self.marks = marks
-        linkSum = sum
         changed.removeAll()
+        hidden.removeAll()
         overlay = nil
         overlayInvalid.removeAll()
         changedAt = nil
         since = floor
         isLoaded = true
         fullLoads += 1
-        comparedAt = SystemClock.monotonicNanoseconds()
-        loadNanoseconds = comparedAt - started
+        let now = SystemClock.monotonicNanoseconds()
+        comparison = LinkComparison(
+            interval: sync.options.comparisonMicroseconds * 1000, now: now)
+        loadNanoseconds = now - started
         sync.writeSnapshot(table)
+    }
+
+    /// Serves changes over the tables of before while millions of links are loaded.
+    ///
+    /// A failure is the next step's business: what is missed here is read again after the load.
+    private func pollBesides(_ polledAt: inout Int64) {
+        let now = SystemClock.monotonicNanoseconds()
+        guard isLoaded, now - polledAt >= LinkSync.Limits.loadingMilliseconds * 1_000_000 else {
+            return
+        }
+        do throws(PostgresError) {
+            let wall = Timestamp(microseconds: SystemClock.wallMicroseconds())
+            if besides?.isOpen != true { besides = try open() }
+            if let besides, try readChanges(besides, mayLoad: false) {
+                publish(now, merchantsAsOf: wall)
+                sync.directory.reclaim()
+            }
+        } catch {
+            besides = nil
+        }
+        // Beyond what may lie over a base the load itself has to bring them.
+        let isFull = overlaid > sync.options.overlayLinks
+        polledAt = isFull ? .max : SystemClock.monotonicNanoseconds()
     }
 
     /// Memory in huge pages; the allocator's own when the system gives none.
@@ -185,7 +229,9 @@ extension LinkSyncSession {
     }
 
     /// Reads what was stamped since the last poll; whether anything is new.
-    private func readChanges(_ connection: Connection) throws(PostgresError) -> Bool {
+    private func readChanges(
+        _ connection: Connection, mayLoad: Bool = true
+    ) throws(PostgresError) -> Bool {
         let floor = try floor(connection)
         let limit = LinkSync.Limits.pageRows
         let rows = try connection.query(
@@ -197,8 +243,9 @@ extension LinkSyncSession {
             outcome = try readManyChanges(connection)
         }
         if outcome == .needsLoad {
-            try load(connection)
-            return true
+            // A load that is under way reads them too.
+            if mayLoad { try load(connection) }
+            return mayLoad
         }
         since = floor
         if outcome == .some { layOver() }
@@ -208,7 +255,7 @@ extension LinkSyncSession {
     /// What came of reading changes.
     private enum ChangesOutcome {
         case none, some
-        /// Renamed links, or more than an overlay should hold.
+        /// More than an overlay should hold.
         case needsLoad
     }
 
@@ -223,7 +270,7 @@ extension LinkSyncSession {
                 if rows.count == 0 { break }
                 let outcome = note(rows)
                 if outcome != .none { total = outcome }
-                if changed.count > sync.options.overlayLinks { total = .needsLoad }
+                if overlaid > sync.options.overlayLinks { total = .needsLoad }
             }
         }
         return total
@@ -237,11 +284,8 @@ extension LinkSyncSession {
             let id = link.definition.id
             if let known = marks[id] {
                 if known.rowHash == link.rowHash { continue }
-                // Renamed: what the old name was is only known to the base.
-                if known.keyHash != link.keyHash { return .needsLoad }
-                linkSum ^= known.rowHash
+                if known.keyHash != link.keyHash { hideBase(id, known) }
             }
-            linkSum ^= link.rowHash
             marks[id] = LinkMark(keyHash: link.keyHash, rowHash: link.rowHash)
             changed[id] = link.definition
             outcome = .some
@@ -249,35 +293,21 @@ extension LinkSyncSession {
         return outcome
     }
 
+    /// Hides a link of the base, whose key is no more or another one now.
+    private func hideBase(_ id: EntityID, _ mark: LinkMark) {
+        if let key = base?.key(of: id, trace: mark.keyHash) { hidden.insert(key) }
+    }
+
     /// Makes the overlay of all that has changed since the base.
     private func layOver() {
         if changedAt == nil { changedAt = SystemClock.monotonicNanoseconds() }
         let (table, rejected) = LinkTable.build(
-            links: Array(changed.values), merchants: merchants, domains: domains, isOverlay: true,
-            seed: seed)
+            links: Array(changed.values), merchants: merchants, domains: domains,
+            removed: Array(hidden), isOverlay: true, seed: seed)
         let before = overlayInvalid
         overlay = table
         overlayInvalid = Dictionary(rejected, uniquingKeysWith: { $1 })
         name(overlayInvalid, unless: before.merging(baseInvalid) { $1 })
-    }
-
-    /// Compares the checksum of all links, from time to time; loads all when it differs: a forgotten
-    /// `updated_at`, a DELETE, or a transaction that the polls could not see.
-    private func compare(_ connection: Connection, _ now: Int64) throws(PostgresError) -> Bool {
-        let interval = min(sync.options.comparisonMicroseconds, 55_000_000) * 1000
-        guard now - comparedAt >= max(interval, min(loadNanoseconds * 20, 30_000_000_000)) else {
-            return false
-        }
-        let result = try connection.query(LinkQueries.linkSum)
-        comparedAt = now
-        let count = result.int64(0, 0) ?? -1
-        let sum = result.int64(0, 1).map { UInt64(bitPattern: $0) }
-        if count == Int64(marks.count), sum == linkSum { return false }
-        // A change that came between the poll and this may be all: one more poll tells.
-        let isChanged = try readChanges(connection)
-        if count == Int64(marks.count), sum == linkSum { return isChanged }
-        try load(connection)
-        return true
     }
 
     /// Names links that cannot be served, once each.
@@ -288,6 +318,108 @@ extension LinkSyncSession {
         }
         let more = fresh.count - LinkSync.Limits.namedInvalidLinks
         if more > 0 { sync.options.log(true, "\(more) more links cannot be served") }
+    }
+}
+
+// MARK: - Comparison
+
+extension LinkSyncSession {
+    /// Goes on comparing for a while, and heals ranges that differ: a forgotten `updated_at`, a DELETE,
+    /// or a transaction that the polls could not see; whether anything has changed.
+    private func compare(_ connection: Connection) throws(PostgresError) -> Bool {
+        var now = SystemClock.monotonicNanoseconds()
+        let end = now + LinkSync.Limits.comparingMilliseconds * 1_000_000
+        var isChanged = false
+        while now < end {
+            switch comparison.next(now) {
+            case .rest: return isChanged
+            case .begin:
+                let pages = try connection.query(LinkQueries.tablePages).int64(0, 0) ?? 0
+                comparison.begin(now, pages: pages, ranges: marks.rangeCount)
+                thresholds = .uuidArray(marks.thresholds)
+            case .read(let from, let to): try read(from, to, connection)
+            case .verify(let range):
+                let loads = fullLoads
+                if try !isTrue(range, connection), try heal(range, connection) {
+                    isChanged = true
+                }
+                // A load begins anew.
+                if fullLoads == loads { comparison.clear() }
+            }
+            now = SystemClock.monotonicNanoseconds()
+        }
+        return isChanged
+    }
+
+    /// Sums a stretch of the table up.
+    private func read(
+        _ from: Int64, _ to: Int64?, _ connection: Connection
+    ) throws(PostgresError) {
+        let begin = Parameter.text("(\(from),0)")
+        let sums: QueryResult
+        if let to {
+            sums = try connection.query(
+                LinkQueries.pageSums, [thresholds, begin, .text("(\(to),0)")])
+        } else {
+            sums = try connection.query(LinkQueries.lastPageSums, [thresholds, begin])
+        }
+        for row in 0..<sums.count {
+            guard let range = sums.int32(row, 0), let count = sums.int64(row, 1),
+                let hash = sums.int64(row, 2)
+            else { continue }
+            comparison.add(
+                LinkSum(count: count, rows: UInt64(bitPattern: hash)), range: Int(range))
+        }
+        comparison.advance { marks.sum(of: $0) }
+    }
+
+    private func rows(
+        _ range: Int, _ connection: Connection, within: String, last: String
+    ) throws(PostgresError) -> QueryResult {
+        let (from, to) = marks.bounds(of: range)
+        guard let to else { return try connection.query(last, [.uuid(from)]) }
+        return try connection.query(within, [.uuid(from), .uuid(to)])
+    }
+
+    /// Whether a range is the database's.
+    private func isTrue(_ range: Int, _ connection: Connection) throws(PostgresError) -> Bool {
+        let known = marks.sum(of: range)
+        let result = try rows(
+            range, connection, within: LinkQueries.rangeSum, last: LinkQueries.lastRangeSum)
+        return result.int64(0, 0) == known.count
+            && result.int64(0, 1) == Int64(bitPattern: known.rows)
+    }
+
+    /// Makes a range the database's, by the links that differ; whether anything has changed.
+    private func heal(_ range: Int, _ connection: Connection) throws(PostgresError) -> Bool {
+        var gone = marks.ids(of: range)
+        var differing: [EntityID] = []
+        let hashes = try rows(
+            range, connection, within: LinkQueries.rangeHashes, last: LinkQueries.lastRangeHashes)
+        for row in 0..<hashes.count {
+            guard let id = hashes.uuid(row, 0), let hash = hashes.int64(row, 1) else { continue }
+            gone.remove(id)
+            if marks[id]?.rowHash != UInt64(bitPattern: hash) { differing.append(id) }
+        }
+        if overlaid + gone.count + differing.count > sync.options.overlayLinks {
+            try load(connection)
+            return true
+        }
+        for id in gone {
+            if let mark = marks[id] { hideBase(id, mark) }
+            marks[id] = nil
+            changed[id] = nil
+            baseInvalid[id] = nil
+        }
+        var isChanged = !gone.isEmpty
+        while !differing.isEmpty {
+            let some = Array(differing.suffix(LinkSync.Limits.healedRows))
+            differing.removeLast(some.count)
+            let read = try connection.query(LinkQueries.linksByID, [.uuidArray(some)])
+            if note(read) != .none { isChanged = true }
+        }
+        if isChanged { layOver() }
+        return isChanged
     }
 }
 

@@ -42,6 +42,58 @@ struct ChunkedDecoderTests {
         }
     }
 
+    @Test(
+        "A decoder is led to where another is by what that one spells, at every byte",
+        arguments: good)
+    func spelling(_ text: String, _ body: String) {
+        let bytes = Array((text + "GET").utf8)
+        for split in 0..<text.utf8.count {
+            var output = [UInt8](repeating: 0, count: 64)
+            var first = ChunkedDecoder()
+            let begun = bytes[..<split].withUnsafeBytes { input in
+                output.withUnsafeMutableBytes { first.decode(input, into: $0) }
+            }
+            #expect(begun == .needMore)
+            var room = [UInt8](repeating: 0, count: 64 + ChunkedDecoder.spellingBytes)
+            let produced = Array(output[..<first.produced])
+            let count = produced.withUnsafeBytes { body in
+                room.withUnsafeMutableBytes { first.spell(body, into: $0) }
+            }
+            guard let count else {
+                Issue.record("no spelling at \(split) of \(text)")
+                continue
+            }
+            let rest = String(decoding: Array(room[..<count]) + bytes[split...], as: UTF8.self)
+            for pieces in [1, 3, rest.utf8.count] {
+                let result = decode(rest, pieces: pieces)
+                #expect(result.verdict == .complete && result.body == body, "\(split): \(rest)")
+                #expect(result.taken == rest.utf8.count - 3)
+            }
+        }
+    }
+
+    @Test("Without room, with another body or after the end nothing is spelled")
+    func unspelled() {
+        var output = [UInt8](repeating: 0, count: 64)
+        var decoder = ChunkedDecoder()
+        _ = Array("5\r\nhel".utf8).withUnsafeBytes { input in
+            output.withUnsafeMutableBytes { decoder.decode(input, into: $0) }
+        }
+        func spelled(_ body: Int, _ room: Int) -> Int? {
+            var target = [UInt8](repeating: 0, count: room)
+            return Array(output[..<body]).withUnsafeBytes { body in
+                target.withUnsafeMutableBytes { decoder.spell(body, into: $0) }
+            }
+        }
+        #expect(spelled(3, 3 + ChunkedDecoder.spellingBytes) == 6)
+        #expect(spelled(3, 2 + ChunkedDecoder.spellingBytes) == nil)
+        #expect(spelled(2, 64) == nil)
+        _ = Array("lo\r\n0\r\n\r\n".utf8).withUnsafeBytes { input in
+            output.withUnsafeMutableBytes { decoder.decode(input, into: $0) }
+        }
+        #expect(spelled(5, 64) == nil)
+    }
+
     static let bad = [
         "\r\n", "x\r\n", "-1\r\n", "0x5\r\n", " 5\r\nhello\r\n", "5 \r\nhello\r\n", "5\nhello",
         "5\r\nhello0\r\n", "5\r\nhello\n0\r\n\r\n", "5\r\nhelloX\r\n", "5\rhello", "000000005\r\n",
