@@ -17,8 +17,9 @@ private enum Limits {
     static let followMilliseconds = 2_000
     /// Milliseconds for the database, while clients wait in the queue of an inherited socket.
     static let queueMilliseconds = 300
-    /// Milliseconds for the database to commit what is in hand when the process ends.
-    static let commitMilliseconds = 200
+    /// Milliseconds for a database that answered last to commit what is in hand when the process ends:
+    /// without them a node that restarts often would never get a batch through.
+    static let commitMilliseconds = 1_000
 }
 
 /// Why the daemon cannot start: one line and an exit code.
@@ -272,7 +273,9 @@ public final class Daemon: Sendable {
     /// - Returns: Whether none of them uses the spool any more.
     @discardableResult private func stopServices() -> Bool {
         linkSync.stop()
-        let isQuiet = flusher.stop(waitMilliseconds: Limits.commitMilliseconds)
+        let isThere = flusher.status.isConnected
+        let isQuiet = flusher.stop(
+            waitMilliseconds: isThere ? Limits.commitMilliseconds : 0)
         store.stopSpooler()
         return isQuiet
     }

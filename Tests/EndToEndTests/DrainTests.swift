@@ -56,7 +56,7 @@ struct DrainTests {
             Thread.sleep(microseconds: 700_000)
             let took = stop(stack)
             print("TERM to exit, standing database: \(took) ms")
-            #expect(took < 1500, "\(took) ms")
+            #expect(took < 2500, "\(took) ms")
             for backend in backends { ChildProcess(id: backend).send(.continue) }
             try stack.startClickd()
             try stack.flush()
