@@ -438,8 +438,10 @@ final class Simulation {
         let gaps = server.contents.gaps.filter { $0.lane.ringUUID == ring }
         // Of a former ring whose last segment is gone nobody knows what a failover took back, and a
         // loss is told again for `spool.retain` by the wall clock (docs/testing.md).
-        let isForgotten = !store.rings.contains { $0.ringUUID == ring }
-        let isUntold = reachedBeyondRetain || totals.clockSteps > 0
+        let isForgotten = !store.rings.contains { $0.ringUUID == ring && $0.headSequence > 0 }
+        let isUntold =
+            reachedBeyondRetain || totals.clockSteps > 0
+            || !store.rings.contains { $0.ringUUID == ring }
         for (sequence, record) in records where record.stream == stream {
             if let hash = rows[sequence] {
                 totals.stored += 1
@@ -455,7 +457,7 @@ final class Simulation {
                 }
                 let isPerishable = perishable[ring]?.contains(sequence) == true
                 let mayBeLost = isPerishable || hasFailedOver
-                if !isCovered, !(hasFailedOver && (isForgotten || isPerishable && isUntold)) {
+                if !isCovered, !(hasFailedOver && (isPerishable ? isUntold : isForgotten)) {
                     complaints.append("\(sequence) of \(stream) vanished, gaps: \(gaps)")
                 }
                 if !mayBeLost { complaints.append("\(sequence) of \(stream) is lost: \(gaps)") }
