@@ -36,7 +36,7 @@ struct ClockTests {
         .enabled(if: hasFaketime, "needs faketime: make deps-soak installs it"))
     func steps() throws {
         try Stacks.with { stack in
-            defer { stack.killClickd() }
+            defer { kill(stack) }
             let leaves = try leaves(stack)
             try set("+0", stack)
             try start(stack)
@@ -68,14 +68,14 @@ struct ClockTests {
         arguments: isSoak ? ["+10y", "-10y", "+1d", "-1d"] : ["+10y"])
     func restart(_ offset: String) throws {
         try Stacks.with { stack in
-            defer { stack.killClickd() }
+            defer { kill(stack) }
             let leaves = try leaves(stack)
             try set("+0", stack)
             try start(stack)
             let load = try stack.crashLoad(clients: 4, senders: 0)
             for clock in [offset, "+0", offset, "+0"] {
                 Thread.sleep(microseconds: ClockTests.standMicroseconds)
-                stack.killClickd()
+                kill(stack)
                 try set(clock, stack)
                 try start(stack)
             }
@@ -96,13 +96,13 @@ struct ClockTests {
         arguments: isSoak ? ["-1h", "-1d", "-10y"] : ["-10y"])
     func reboot(_ offset: String) throws {
         try Stacks.with { stack in
-            defer { stack.killClickd() }
+            defer { kill(stack) }
             let leaves = try leaves(stack)
             try set("+0", stack)
             try start(stack)
             let before = try stack.crashLoad("before", clients: 8, senders: 0)
             Thread.sleep(microseconds: ClockTests.standMicroseconds)
-            stack.killClickd()
+            kill(stack)
             let first = before.finish()
             try FileSystem.removeTree(stack.ringDirectory)
             try set(offset, stack)
@@ -125,6 +125,20 @@ struct ClockTests {
             #expect(verdict.lostClicks.isEmpty && verdict.duplicates == 0)
             try expectPresent(stack, leaves: leaves)
         }
+    }
+
+    /// Removes what libfaketime leaves of a killed process.
+    private static func tidy(_ process: Int32) {
+        for name in ["faketime_shm_\(process)", "sem.faketime_sem_\(process)"] {
+            try? FileSystem.remove("/dev/shm/\(name)")
+        }
+    }
+
+    /// Kills the daemon and removes what libfaketime leaves of it.
+    private func kill(_ stack: ServiceStack) {
+        let process = stack.clickd?.id
+        stack.killClickd()
+        if let process { ClockTests.tidy(process) }
     }
 
     private static func byRing(_ memory: CrashMemory) -> [UInt16: [UInt64]] {

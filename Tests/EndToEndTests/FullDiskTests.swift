@@ -113,8 +113,10 @@ struct FullDiskTests {
         }
     }
 
-    /// Fills the spool, whose quota is beyond the disk, without a database, looks at every sign of it, makes room, and expects what was
-    /// recorded in the database and what was not in `ingest_gaps`.
+    /// Fills the spool, whose quota is beyond the disk, without a database.
+    ///
+    /// Looks at every sign of it, makes room, and expects what was recorded in the database and what was
+    /// not in `ingest_gaps`.
     private func fillUp(
         _ stack: ServiceStack, spool: String, makeRoom: () throws -> Void
     ) throws {
