@@ -54,8 +54,9 @@ struct RingDrain {
     mutating func spool(
         checking: Bool, now: Int64, forConversions: Bool, makeRoom: () -> Bool
     ) throws(DrainFailure) {
+        // The sequence first: read after it, it could be of a record that the head does not cover yet.
+        let lastSequence = memory.headSequence.acquire()
         let head = memory.headSlot.acquire()
-        let lastSequence = memory.headSequence.load()
         while slot < head {
             guard let next = record(at: slot, head: head, checking: checking) else {
                 skipDamage(to: head, lastSequence: lastSequence)
@@ -72,6 +73,8 @@ struct RingDrain {
                 for: next, now: now, forConversions: forConversions, makeRoom: makeRoom)
             try writeRun(from: next, head: head, checking: checking)
         }
+        // An old record within the slots of a damaged last one was taken for what follows it.
+        if lastSequence > sequence { passOver(through: lastSequence) }
     }
 
     /// Makes what was written durable, publishes it and frees the slots.
@@ -134,11 +137,14 @@ struct RingDrain {
             slot += 1
             if slot < head, record(at: slot, head: head, checking: true) != nil { return }
         }
-        if lastSequence > sequence {
-            note(first: sequence + 1, last: lastSequence)
-            sequence = lastSequence
-            handle.cells.spooled.publish(sequence)
-        }
+        if lastSequence > sequence { passOver(through: lastSequence) }
+    }
+
+    /// What lies up to a sequence is lost.
+    private mutating func passOver(through last: UInt64) {
+        note(first: sequence + 1, last: last)
+        sequence = last
+        handle.cells.spooled.publish(sequence)
     }
 
     private mutating func note(first: UInt64, last: UInt64) {
