@@ -46,7 +46,7 @@ struct AppendBenchmark {
         }
         CurrentProcess.writeOutput(
             "append: \(samples.count) records in \(elapsed) ms, a disk busy for \(busy) ms of them, "
-                + "max \(samples.maximum) ns, two readings of the clock \(samples.readingNanoseconds) ns\n"
+                + "median \(samples.median) ns, max \(samples.maximum) ns, two readings of the clock \(samples.readingNanoseconds) ns\n"
         )
         return samples.lines
     }
@@ -61,6 +61,7 @@ struct AppendBenchmark {
 
         var count: Int { histogram.count }
         var maximum: Int64 { histogram.maximum }
+        var median: Int64 { histogram.percentile(partsPerMillion: 500_000) }
 
         var lines: [(String, String)] {
             [

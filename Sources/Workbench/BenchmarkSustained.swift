@@ -46,6 +46,7 @@ struct BenchmarkSustained {
 
     private func load() throws -> Int {
         let output = "\(stack.directory)/wrk.txt"
+        try? FileSystem.remove(output)  // A child's output is appended.
         let code = try ChildProcess.start(
             ["wrk", "-t", "1", "-c", "64", "-d", "\(seconds)s", "\(stack.url)/demo"],
             output: output

@@ -117,6 +117,7 @@ final class FakeDatabase: FlushDatabase {
     var glances = 2
     var isUp = true
     var claim = NodeClaimOutcome.claimed
+    private(set) var summaries: [Day] = []
     private(set) var isOpen = false
     private(set) var opens = 0
 
@@ -241,7 +242,10 @@ final class FakeDatabase: FlushDatabase {
         try demandOpen()
         return 7
     }
-    func summariseLeaf(of day: Day) throws(FlushFailure) { try demandOpen() }
+    func summariseLeaf(of day: Day) throws(FlushFailure) {
+        try demandOpen()
+        summaries.append(day)
+    }
     func touchNode(_ node: UInt8, lastIDAt: Timestamp) throws(FlushFailure) { try demandOpen() }
 }
 

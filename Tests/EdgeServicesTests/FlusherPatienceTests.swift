@@ -83,6 +83,37 @@ struct FlusherPatienceTests {
         #expect(database.synced.rows[lane(ring, .clicks)]?.count ?? 0 >= 15)
     }
 
+    @Test("The hot leaf is summarised after some batches, in a backlog after many more")
+    func summaries() {
+        let loop = makeLoop([ring], database, time)
+        _ = loop.round(atOnce: false)
+        for batch in 1...FlusherLimits.fullBatchesPerSummary {
+            appendClicks(10)
+            _ = loop.round(atOnce: true)
+            loop.summarise(hasBacklog: true)
+            #expect(database.summaries.count == batch / FlusherLimits.fullBatchesPerSummary)
+        }
+        for batch in 1...FlusherLimits.batchesPerSummary {
+            appendClicks(1)
+            _ = loop.round(atOnce: true)
+            if batch < FlusherLimits.batchesPerSummary {
+                loop.summarise(hasBacklog: true)
+                #expect(database.summaries.count == 1)
+            }
+        }
+        loop.summarise(hasBacklog: false)
+        #expect(database.summaries.count == 2)
+        appendClicks(1)
+        _ = loop.round(atOnce: true)
+        loop.summarise(hasBacklog: false)
+        #expect(database.summaries.count == 2)
+        time.advance(milliseconds: FlusherLimits.summaryMicroseconds / 1000)
+        loop.summarise(hasBacklog: false)
+        #expect(database.summaries.count == 3, "the last ones do not wait for more")
+        loop.summarise(hasBacklog: false)
+        #expect(database.summaries.count == 3)
+    }
+
     @Test("Idle time is what the kernel's first line says between two looks")
     func idle() throws {
         let path = "/dev/shm/clickd-stat-\(CurrentProcess.id)"

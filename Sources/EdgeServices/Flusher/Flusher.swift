@@ -208,6 +208,7 @@ public final class Flusher: Sendable {
             shared.withLock { $0.status = loop.status }
             settle(tickets, loop, isStopping: isStopping)
             if isStopping && (!hasMore || interruption.isRaised) { break }
+            loop.summarise(hasBacklog: hasMore)
             if !hasMore { wait(hasTickets: !tickets.isEmpty) }
         }
         loop.leave()

@@ -77,7 +77,7 @@ final class FlusherLoop {
         let isCrowded = !gaps.hasRoom
         let wroteFullBatch = status.isConnected && writeReady(atOnce: atOnce || isCrowded)
         if status.isConnected, isCrowded { _ = advanceCursors() }
-        if status.isConnected { maintain(wall: wall, hasBacklog: wroteFullBatch) }
+        if status.isConnected { maintain(wall: wall) }
         for lane in lanes { gaps.passed(lane.id, next: lane.durableCursor) }
         countPending()
         return (wroteFullBatch || isCrowded) && status.isConnected
@@ -289,7 +289,7 @@ final class FlusherLoop {
 
     // MARK: - Keeping
 
-    private func maintain(wall: Timestamp, hasBacklog: Bool) {
+    private func maintain(wall: Timestamp) {
         let now = clock.monotonic()
         do {
             if now >= nextWatermark {
@@ -302,15 +302,25 @@ final class FlusherLoop {
                 nextNode = now + FlusherLimits.nodeMicroseconds
                 try database.touchNode(identity.node, lastIDAt: wall)
             }
-            let wanted =
-                hasBacklog
-                ? FlusherLimits.fullBatchesPerSummary : FlusherLimits.batchesPerSummary
-            let isLate = batchesSinceSummary > 0 && now >= nextSummary && !hasBacklog
-            if batchesSinceSummary >= wanted || isLate {
-                batchesSinceSummary = 0
-                nextSummary = now + FlusherLimits.summaryMicroseconds
-                try database.summariseLeaf(of: wall.day)
-            }
+        } catch {
+            away(error)
+        }
+    }
+
+    /// Has the hot leaf's index follow its rows, after whoever waits for a flush has been answered.
+    ///
+    /// - Parameter hasBacklog: More full batches wait: they come first, for a while.
+    func summarise(hasBacklog: Bool) {
+        guard status.isConnected else { return }
+        let now = clock.monotonic()
+        let wanted =
+            hasBacklog ? FlusherLimits.fullBatchesPerSummary : FlusherLimits.batchesPerSummary
+        let isLate = batchesSinceSummary > 0 && now >= nextSummary && !hasBacklog
+        guard batchesSinceSummary >= wanted || isLate else { return }
+        batchesSinceSummary = 0
+        nextSummary = now + FlusherLimits.summaryMicroseconds
+        do {
+            try database.summariseLeaf(of: Timestamp(microseconds: stampingClock()).day)
         } catch {
             away(error)
         }
