@@ -60,7 +60,8 @@ enum FlusherLimits {
     static let batchesPerSummary = 4
     /// The same while full batches follow each other: a backlog first, its index after.
     ///
-    /// At the default size a look-up meets up to 1,280,000 rows that no range tells of, some tenths of a second.
+    /// At the default size of a batch a look-up meets up to 1,280,000 rows that no range tells of:
+    /// some tenths of a second.
     static let fullBatchesPerSummary = 64
     /// Longest time that new ranges of the hot leaf stay without a summary.
     static let summaryMicroseconds: Int64 = 10_000_000
