@@ -136,11 +136,7 @@ struct PowerCutTests {
         let full = try stack.count(
             "SELECT count(*) FROM ingest_gaps WHERE cause LIKE 'ring_full%'")
         #expect(full == 0, "the spool was too small for this load")
-        // Open (docs/testing.md): about one cut in fifty takes a single older click. So the long run
-        // demands that there is none; the short one, that there are no more than such single ones.
-        #expect(
-            late <= (PowerCutTests.isSoak ? 0 : 1),
-            "\(late) clicks were older than spool.sync and a sync")
+        #expect(late == 0, "\(late) clicks were older than spool.sync and a sync")
         #expect(verdict.lostOrders == 0 && verdict.duplicates == 0 && verdict.invented == 0)
         #expect(!hit.isEmpty, "no cut took anything: the fault did not happen")
         #expect(memory.orders.count > cuts.count)
