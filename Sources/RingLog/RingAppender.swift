@@ -125,8 +125,9 @@ public struct RingAppender: ~Copyable {
         headSlot &+= UInt64(truncatingIfNeeded: slots)
         headOffset &+= total
         if headOffset >= bodyBytes { headOffset &-= bodyBytes }
-        headSequenceCell.store(sequence)
+        // The sequence last: who reads it before the position has never one that is not covered by it.
         headSlotCell.publish(headSlot)
+        headSequenceCell.publish(sequence)
         // The next record's lines: the spooler's core has read them since they were last written here,
         // so that the first store to each would wait for it.
         clinux_prefetch_write(body + headOffset, RingLogLimits.prefetchBytes)

@@ -54,7 +54,8 @@ struct RingDrain {
     mutating func spool(
         checking: Bool, now: Int64, forConversions: Bool, makeRoom: () -> Bool
     ) throws(DrainFailure) {
-        // The sequence first: read after it, it could be of a record that the head does not cover yet.
+        // The sequence first, which is published last: the head read after it covers its record. What
+        // is not found up to it is lost; one of a record still on its way would be given up here.
         let lastSequence = memory.headSequence.acquire()
         let head = memory.headSlot.acquire()
         while slot < head {

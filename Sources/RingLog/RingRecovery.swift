@@ -10,9 +10,14 @@ extension RingMemory {
     func adoptPositions(spooled: UInt64) -> Bool {
         let head = headSlot.load()
         let tail = tailSlot.load()
-        let last = headSequence.load()
         let freed = tailSequence.load()
-        // The sequence is stored before the position, so it may be one record ahead of it.
+        // The sequence is published after the position, so it may be one record behind it, and behind
+        // what the spooler has made of it. (One ahead in rings of before 28 November 2026.)
+        let behind = headSequence.load()
+        if spooled == behind &+ 1 || (freed == behind &+ 1 && tail == head) {
+            headSequence.store(behind &+ 1)
+        }
+        let last = headSequence.load()
         guard tail <= head, head < UInt64.max / 2, head - tail <= slotCount, freed <= last,
             last - freed <= head - tail + 1, spooled <= last
         else { return false }

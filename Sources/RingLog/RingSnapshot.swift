@@ -68,7 +68,7 @@ final class RingSnapshot {
         let cells = page.bytes.baseAddress.unsafelyUnwrapped + RingHeader.positionsOffset
         let tailSlot = SharedCell(cells + 64)
         var tail = tailSlot.acquire()
-        // The loop stores the sequence first: one read before the slot is never ahead of it.
+        // The loop publishes the sequence last: one read before the slot is never ahead of it.
         let sequenceBefore = SharedCell(cells + 8).acquire()
         let head = SharedCell(cells).acquire()
         let epoch = SharedCell(cells + 128).load()
@@ -103,7 +103,7 @@ final class RingSnapshot {
         var problems: [StoreProblem] = []
         if !isPossible {
             problems.append(StoreProblem(path: path, reason: "its positions cannot be right"))
-        } else if last > sequenceAfter &+ 1 || freed > sequenceAfter {
+        } else if max(last, freed) > sequenceAfter &+ 1 {
             problems.append(
                 StoreProblem(path: path, reason: "its sequences contradict each other"))
         }

@@ -109,6 +109,15 @@ extension ServiceStack {
         try flush()
     }
 
+    /// What the database says of losses, for whoever looks for their cause.
+    func losses(_ verdict: CrashVerdict) throws -> String {
+        let lost = verdict.lostClicks.prefix(5).map { "\($0.id) (\($0.mark))" }
+        let gaps = try psql("SELECT * FROM ingest_gaps ORDER BY noticed_at LIMIT 20")
+        let quarantined = try psql("SELECT count(*) FROM quarantine")
+        return "\(verdict): \(lost.joined(separator: ", "))\ngaps:\n\(gaps)"
+            + "quarantined: \(quarantined)"
+    }
+
     /// Asks the database for every record of a memory; what is recorded must be flushed.
     func judge(_ memory: CrashMemory) throws -> CrashVerdict {
         try fill(

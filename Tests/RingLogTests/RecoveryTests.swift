@@ -283,6 +283,30 @@ struct RecoveryTests {
         #expect(next == 5)
     }
 
+    @Test(
+        "A ring that died between position and sequence goes on: no gap, no sequence twice",
+        arguments: [0, 3], [false, true])
+    func behindSequence(_ inRing: Int, _ isOldOrder: Bool) throws {
+        let directories = TestDirectories()
+        try died(directories, spooled: 4, inRing: inRing)
+        let ringFile = try #require(try directories.files(directories.ring, ".ring").first)
+        // The sequence one behind, as now; or the position, as before 28 November 2026.
+        let last = UInt64(4 + inRing)
+        let (offset, value) = isOldOrder ? (128, (last - 1) * 4) : (136, last - 1)
+        let bytes = withUnsafeBytes(of: value.littleEndian) { Array($0) }
+        // An old process was never a record behind what its spooler had made of it.
+        if isOldOrder && inRing == 0 { return }
+        try directories.overwrite(ringFile, at: offset, with: bytes)
+        let store = try directories.open()
+        defer { store.abandon() }
+        #expect(store.rings.count == 1 && store.rings[0].headSequence == last)
+        var appender = store.appender(worker: 0)
+        appender.appendNumbered(2)
+        store.turnSpooler()
+        let (records, gaps) = readAll(store.rings[0])
+        #expect(records.map(\.sequence) == Array(1...last + 2) && gaps.isEmpty)
+    }
+
     @Test("Identities begin above the lease, also when the clock has gone back")
     func lease() throws {
         let directories = TestDirectories()

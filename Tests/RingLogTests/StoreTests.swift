@@ -1,5 +1,6 @@
 // The everyday life of a store: append, spool, read, stop, open again.
 import LinuxIO
+import Synchronization
 import Testing
 import Tracking
 
@@ -94,6 +95,35 @@ struct StoreTests {
         store.stopSpooler()
         #expect(store.rings[0].durableSequence == 5)
         store.abandon()
+    }
+
+    @Test("A sequence that is published is of a record that the published position covers")
+    func publishingOrder() throws {
+        let directories = TestDirectories()
+        let store = try directories.open(segments: 8)
+        defer { store.abandon() }
+        let memory = try #require(store.rings[0].memory)
+        var appender = store.appender(worker: 0)
+        let bytes = payload(1, 40)  // One slot.
+        let isDone = Atomic<Bool>(false)
+        let uncovered = Atomic<Int>(0)
+        let looks = Atomic<Int>(0)
+        let reader = try Thread.start(name: "reader") {
+            while !isDone.load(ordering: .acquiring) {
+                let sequence = memory.headSequence.acquire()
+                let slot = memory.headSlot.acquire()
+                if sequence > slot { uncovered.add(1, ordering: .relaxed) }
+                looks.add(1, ordering: .relaxed)
+            }
+        }
+        // The ring's own positions are moved along, so that it never fills.
+        for _ in 0..<3_000_000 where appender.append(bytes) == nil {
+            memory.tailSlot.publish(memory.headSlot.load())
+            _ = appender.append(bytes)
+        }
+        isDone.store(true, ordering: .releasing)
+        reader.join()
+        #expect(looks.load(ordering: .relaxed) > 1000 && uncovered.load(ordering: .relaxed) == 0)
     }
 }
 
