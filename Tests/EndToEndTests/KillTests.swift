@@ -58,11 +58,12 @@ struct KillTests {
                     + "median \(rates[rates.count / 2]); slowest start \(slowest) ms\n  \(flushed) clicks flushed between the kills; \(verdict)"
             )
             #expect(flushed > 0, "no kill met the flusher")
+            let evidence = try stack.losses(verdict)
             let isWhole = verdict.lostClicks.isEmpty && verdict.lostOrders == 0
-            #expect(isWhole, "\(try stack.losses(verdict))")
+            #expect(isWhole, "\(evidence)")
             // Nor is anything called lost: what a killed process had is all in the ring.
             let gaps = try stack.count("SELECT count(*) FROM ingest_gaps")
-            #expect(gaps == 0, "\(try stack.losses(verdict))")
+            #expect(gaps == 0, "\(evidence)")
             #expect(verdict.duplicates == 0 && verdict.invented == 0, "\(verdict)")
             #expect(memory.openMarks.count >= KillTests.kills, "no kill met a request: \(memory)")
             #expect(!memory.orders.isEmpty)

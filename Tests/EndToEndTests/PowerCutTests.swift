@@ -138,7 +138,8 @@ struct PowerCutTests {
         #expect(full == 0, "the spool was too small for this load")
         let damaged = try stack.count(
             "SELECT count(*) FROM ingest_gaps WHERE cause LIKE 'ring_damaged%'")
-        #expect(damaged == 0, "\(try stack.losses(verdict))")
+        let evidence = try stack.losses(verdict)
+        #expect(damaged == 0, "\(evidence)")
         #expect(late == 0, "\(late) clicks were older than spool.sync and a sync")
         #expect(verdict.lostOrders == 0 && verdict.duplicates == 0 && verdict.invented == 0)
         #expect(!hit.isEmpty, "no cut took anything: the fault did not happen")
