@@ -10,7 +10,7 @@ struct CrashVerdict: CustomStringConvertible {
     /// Clicks that were answered and are no row.
     var lostClicks: [CrashMemory.Click] = []
     /// Conversions that were answered 200 and are no sale.
-    var lostOrders = 0
+    var lostOrders: [CrashMemory.Order] = []
     /// Rows beyond the first of a click, of a request, and sales beyond the first of an order.
     var duplicates = 0
     /// Rows and sales that no request of the client asked for, or with another identity than answered.
@@ -19,7 +19,7 @@ struct CrashVerdict: CustomStringConvertible {
     var unanswered = 0
 
     var description: String {
-        "lost \(lostClicks.count) clicks and \(lostOrders) conversions, duplicates \(duplicates), "
+        "lost \(lostClicks.count) clicks and \(lostOrders.count) conversions, duplicates \(duplicates), "
             + "invented \(invented), recorded without an answer \(unanswered)"
     }
 }
@@ -111,7 +111,9 @@ extension ServiceStack {
 
     /// What the database says of losses, for whoever looks for their cause.
     func losses(_ verdict: CrashVerdict) throws -> String {
-        let lost = verdict.lostClicks.prefix(5).map { "\($0.id) (\($0.mark))" }
+        let lost =
+            verdict.lostClicks.prefix(5).map { "\($0.id) (\($0.mark))" }
+            + verdict.lostOrders.prefix(5).map { "\($0.order) (answered at \($0.answeredAt))" }
         let gaps = try psql("SELECT * FROM ingest_gaps ORDER BY noticed_at LIMIT 20")
         let quarantined = try psql("SELECT count(*) FROM quarantine")
         return "\(verdict): \(lost.joined(separator: ", "))\ngaps:\n\(gaps)"
@@ -136,9 +138,11 @@ extension ServiceStack {
                 + "WHERE r.click_id IS NULL")
         let lostIDs = Set(lost.split(separator: "\n").compactMap { UInt64($0) })
         verdict.lostClicks = memory.clicks.filter { lostIDs.contains($0.id) }
-        verdict.lostOrders = try count(
-            "SELECT count(*) FROM orders o LEFT JOIN sales s USING (order_id) WHERE s.order_id IS NULL"
-        )
+        let lostOrders = try psql(
+            "SELECT o.order_id FROM orders o LEFT JOIN sales s USING (order_id) "
+                + "WHERE s.order_id IS NULL")
+        let lostNames = Set(lostOrders.split(separator: "\n").map(String.init))
+        verdict.lostOrders = memory.orders.filter { lostNames.contains($0.order) }
         verdict.duplicates = try count(
             "SELECT (SELECT count(*) - count(DISTINCT click_id) FROM seen_rows) "
                 + "+ (SELECT count(mark) - count(DISTINCT mark) FROM seen_rows) "

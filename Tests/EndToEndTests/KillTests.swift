@@ -59,7 +59,7 @@ struct KillTests {
             )
             #expect(flushed > 0, "no kill met the flusher")
             let evidence = try stack.losses(verdict)
-            let isWhole = verdict.lostClicks.isEmpty && verdict.lostOrders == 0
+            let isWhole = verdict.lostClicks.isEmpty && verdict.lostOrders.isEmpty
             #expect(isWhole, "\(evidence)")
             // Nor is anything called lost: what a killed process had is all in the ring.
             let gaps = try stack.count("SELECT count(*) FROM ingest_gaps")
