@@ -89,6 +89,9 @@ enum Limits {
     static let deferredHandshakes = 4096
     /// Microseconds at one turn after which a loop counts as silent.
     static let silenceMicroseconds: Int64 = 1_000_000
+    /// Microseconds at one turn after which other loops take what waits at a loop's sockets, whatever
+    /// they have themselves.
+    static let standstillMicroseconds: Int64 = 10_000
     /// Microseconds between two looks of the watchdog.
     static let watchMicroseconds: Int64 = 200_000
     /// Listening addresses of a process.

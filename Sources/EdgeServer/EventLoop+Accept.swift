@@ -4,12 +4,14 @@ internal import LinuxIO
 internal import Telemetry
 
 extension EventLoop {
-    /// Accepts what waits at a listener.
+    /// Accepts what waits at a listener, as far as it is this loop's to take.
     mutating func accept(_ position: Int) {
         guard position < listeners.sockets.count else { return }
-        let listener = listeners.sockets[position].descriptor
-        let isTLS = listeners.sockets[position].kind == .https
+        let socket = listeners.sockets[position]
+        let listener = socket.descriptor
+        let isTLS = socket.kind == .https
         for _ in 0..<Limits.acceptsPerTurn {
+            guard mayTake(from: socket) else { return }
             var peer = PeerAddress()
             let descriptor = Socket.accept(listener, peer: &peer)
             counters.add(.callsOther)

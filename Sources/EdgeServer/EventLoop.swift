@@ -184,7 +184,7 @@ struct EventLoop: ~Copyable {
         }
         closeAll()
         appender.recordDrops(now: clock.wall, isLast: true)
-        pulse.rest()
+        pulse.rest(connections: 0)
     }
 
     /// How long a turn may wait for events, milliseconds.
@@ -196,7 +196,7 @@ struct EventLoop: ~Copyable {
 
     /// One wait and all that came of it.
     mutating func turn(milliseconds: Int32) {
-        pulse.rest()
+        pulse.rest(connections: slab.count)
         let count = epoll.wait(events, milliseconds: deferredHandshakes.isEmpty ? milliseconds : 0)
         counters.add(.callsWait)
         tick()

@@ -4,8 +4,10 @@ internal import LinuxIO
 /// The listening sockets as one loop watches them, and the descriptor it holds in reserve.
 ///
 /// All loops watch all sockets (EPOLLEXCLUSIVE: one is woken for a connection). The loop whose share
-/// a socket is watches it first and so is woken first; when it is busy or silent, the kernel wakes
-/// another.
+/// a socket is watches it first and so is woken first; when it is busy, the kernel wakes another. That
+/// one is told once (edge-triggered) and takes what waits only if it has fewer connections than the
+/// socket's own loop, or if that has not moved for a while: of clients that keep their connections and
+/// come all at once, as proxies do after a restart, the loop that woke first would have all for good.
 struct ListenerSet: ~Copyable {
     /// Not owned; empty once the loop accepts no more.
     private(set) var sockets: [ListeningSocket]
@@ -92,11 +94,21 @@ extension EventLoop {
         listeners.isPaused = false
     }
 
+    /// Whether this loop may take what waits at a socket.
+    @inline(__always)
+    func mayTake(from socket: ListeningSocket) -> Bool {
+        let owner = socket.share % shared.loopCount
+        if owner == settings.number { return true }
+        let pulse = shared.pulses[owner]
+        return slab.count < pulse.connections
+            || pulse.silence(at: now) >= Limits.standstillMicroseconds
+    }
+
     private mutating func watchListeners(own: Bool) throws(Errno) {
         for (position, socket) in listeners.sockets.enumerated()
         where (socket.share % shared.loopCount == settings.number) == own {
             try epoll.add(
-                socket.descriptor, [.readable, .exclusive],
+                socket.descriptor, own ? [.readable, .exclusive] : [.readable, .exclusive, .edge],
                 data: LoopSignal.firstListener + UInt64(truncatingIfNeeded: position))
         }
     }

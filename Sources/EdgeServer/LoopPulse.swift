@@ -2,30 +2,41 @@
 internal import LinuxIO
 internal import Synchronization
 
-/// A loop's sign of life: the loop writes, the watchdog reads.
+/// A loop's sign of life and its load: the loop writes, the watchdog and the other loops read.
 ///
 /// The memory lives as long as the process, so that the handle is plain data.
 struct LoopPulse: @unchecked Sendable {
-    // Sendable: one atomic word.
-    private let busySince: UnsafeMutablePointer<Atomic<Int64>>
+    private struct Words: ~Copyable {
+        let busySince = Atomic<Int64>(0)
+        let connections = Atomic<Int>(0)
+    }
+
+    // Sendable: two atomic words.
+    private let words: UnsafeMutablePointer<Words>
 
     /// A cache line of its own.
     init() {
         let memory = UnsafeMutableRawPointer.allocate(byteCount: 128, alignment: 128)
-        busySince = memory.initializeMemory(as: Atomic<Int64>.self, to: Atomic(0))
+        words = memory.initializeMemory(as: Words.self, to: Words())
     }
 
-    /// Waits for events from here on, for as long as it takes.
-    @inline(__always) func rest() { busySince.pointee.store(0, ordering: .relaxed) }
+    /// Waits for events from here on, for as long as it takes, with so many connections.
+    @inline(__always) func rest(connections: Int) {
+        words.pointee.busySince.store(0, ordering: .relaxed)
+        words.pointee.connections.store(connections, ordering: .relaxed)
+    }
 
     /// Works since `now`, microseconds of the monotonic clock.
     @inline(__always) func work(_ now: Int64) {
-        busySince.pointee.store(now, ordering: .relaxed)
+        words.pointee.busySince.store(now, ordering: .relaxed)
     }
+
+    /// Connections of the loop, as of its last turn.
+    var connections: Int { words.pointee.connections.load(ordering: .relaxed) }
 
     /// Microseconds that the loop has been at one turn; 0 while it waits.
     func silence(at now: Int64) -> Int64 {
-        let since = busySince.pointee.load(ordering: .relaxed)
+        let since = words.pointee.busySince.load(ordering: .relaxed)
         return since == 0 ? 0 : max(0, now - since)
     }
 }
