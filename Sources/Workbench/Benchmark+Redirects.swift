@@ -30,7 +30,21 @@ extension Benchmark {
             "rps/do-nothing", "rps/nginx",
         ]
         return names.map { ($0, Ratio.median(ratios[$0] ?? [])) }
-            + [("syscalls/request", Ratio.median(calls))]
+            + [
+                ("syscalls/request", Ratio.median(calls)),
+                ("syscalls/request-saturated", Ratio.median(try saturate(stack))),
+            ]
+    }
+
+    /// System calls for a request when the load is more than the loop can serve, so that every wait
+    /// finds many connections ready.
+    private func saturate(_ stack: ServiceStack) throws -> [Ratio] {
+        try (1...size.pairs).map { _ in
+            let before = try SystemCalls(of: stack)
+            _ = try run(WrkLoad(threads: 2), port: stack.port)
+            try stack.flush()
+            return try SystemCalls(of: stack).ratio(since: before)
+        }
     }
 
     /// What a CPU second of the serving thread answers, against nginx: sixteen requests at a time,

@@ -177,12 +177,12 @@ public struct Benchmark {
             processNanosecondsPerRequest: (after.process - before.process) / requests)
     }
 
-    /// Runs wrk on the second core; the requests that were answered.
+    /// Runs wrk on the second core, or on both with two threads; the requests that were answered.
     func run(_ load: WrkLoad, port: UInt16) throws -> Int {
         let output = "\(directory)/wrk.txt"
         try? FileSystem.remove(output)
-        var command = ["taskset", "-c", "1", "wrk", "-t", "1", "-c", "\(load.connections)"]
-        command += ["-d", "\(size.seconds)s"]
+        var command = ["taskset", "-c", load.threads > 1 ? "0,1" : "1", "wrk"]
+        command += ["-t", "\(load.threads)", "-c", "\(load.connections)", "-d", "\(size.seconds)s"]
         if let script = load.script { command += ["-s", "\(sources)/\(script)"] }
         for header in load.headers { command += ["-H", header] }
         command += ["http://127.0.0.1:\(port)\(load.path)"]
@@ -206,6 +206,8 @@ public struct Benchmark {
 /// What wrk is to do.
 struct WrkLoad {
     var connections = 64
+    /// One leaves the serving thread time to wait; two are more than it can serve.
+    var threads = 1
     /// A Lua script of `Benchmarks/`.
     var script: String?
     var headers: [String] = []

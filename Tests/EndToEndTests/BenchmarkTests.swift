@@ -27,8 +27,9 @@ struct BenchmarkTests {
         #expect(code == 0, "\(text)")
         let names = [
             "cpu/do-nothing", "process-cpu/do-nothing", "cpu/nginx", "cpu/nginx-log",
-            "rps/do-nothing", "rps/nginx", "syscalls/request", "pipelined/nginx",
-            "new-connection/nginx", "p999/nginx", "links-10m/links-1", "recording/none",
+            "rps/do-nothing", "rps/nginx", "syscalls/request",
+            "syscalls/request-saturated", "pipelined/nginx", "new-connection/nginx", "p999/nginx",
+            "links-10m/links-1", "recording/none",
         ]
         for name in names {
             let line = text.split(separator: "\n").first { $0.hasPrefix("\(name) ") }
