@@ -75,7 +75,7 @@ int clinux_file_system(const char *path, int64_t *type, int64_t *available) {
 char **clinux_environment(void) { return environ; }
 
 void clinux_keep_memory_small(void) {
-    mallopt(M_MMAP_THRESHOLD, 128 << 10);
+    mallopt(M_MMAP_THRESHOLD, 64 << 10);  // The edge's large blocks are beyond it.
     mallopt(M_ARENA_MAX, 2);
 }
 

@@ -39,9 +39,17 @@ struct BlockPool: ~Copyable {
         self.budgetBytes = budgetBytes
     }
 
+    /// Connections that give way for one block: as many small blocks as a large one is.
+    var yieldsPerBlock: Int { largeBytes / smallBytes + 1 }
+
     /// The capacity of a class.
     @inline(__always) func bytes(_ size: BlockClass) -> Int {
         size == .small ? smallBytes : largeBytes
+    }
+
+    /// The class for so many bytes.
+    @inline(__always) func smallest(for count: Int) -> BlockClass {
+        count <= smallBytes ? .small : .large
     }
 
     /// A block, its bytes undefined; nil when the budget is spent.

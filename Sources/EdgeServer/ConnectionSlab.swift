@@ -46,7 +46,7 @@ enum SealedUse: UInt8, BitwiseCopyable {
 
 /// One connection.
 ///
-/// An idle one owns no buffer.
+/// An idle one owns no buffer. The order of the fields leaves no holes: three cache lines.
 struct Connection: BitwiseCopyable {
     var descriptor: CInt = -1
     /// Raised at each use of the slot; never 0.
@@ -60,16 +60,12 @@ struct Connection: BitwiseCopyable {
     var isProxy = false
     /// A PROXY header has to come before anything else.
     var awaitsProxyHeader = false
-    /// `100 Continue` was written for the body that is awaited.
-    var hasContinued = false
     /// What comes and goes is sealed.
     var isTLS = false
     /// The predecessor carries it, for it is TLS: its next answer is its last.
     var isRelayed = false
     /// What OpenSSL holds for it, as far as it is counted.
     var sealedUse = SealedUse.nothing
-    /// The handshake waits for a turn with time for it.
-    var isDeferred = false
     /// Whether epoll knows the descriptor.
     var isWatched = false
     /// The socket may hold bytes, or the client's end, that no event will tell of again.
@@ -78,8 +74,6 @@ struct Connection: BitwiseCopyable {
     var outputClass = BlockClass.small
     /// What epoll watches for.
     var interest = Epoll.Events()
-    /// The next free slot, or ``ConnectionSlab/none``.
-    var nextFree: UInt32 = ConnectionSlab.none
     /// Unfinished request bytes, at the block's start.
     var input: UnsafeMutableRawPointer?
     var inputCount: UInt32 = 0
@@ -89,6 +83,9 @@ struct Connection: BitwiseCopyable {
     var bodyTotal: Int32 = 0
     /// Bytes thrown away while lingering.
     var discarded: UInt32 = 0
+    /// Received ciphertext that its session has not read: ``sealedInputCount`` bytes at the start of the
+    /// smallest block that holds them.
+    var sealedInput: UnsafeMutableRawPointer?
     /// Unsent bytes `outputStart..<outputEnd`.
     var output: UnsafeMutableRawPointer?
     var outputStart: UInt32 = 0
@@ -96,7 +93,9 @@ struct Connection: BitwiseCopyable {
     /// When patience ends, microseconds of the monotonic clock.
     var deadline: Int64 = 0
     /// Microseconds that it may still leave answers unread; what it reads refills them.
-    var readingCredit: Int64 = 0
+    var readingCredit: UInt32 = 0
+    /// The next free slot, or ``ConnectionSlab/none``.
+    var nextFree: UInt32 = ConnectionSlab.none
     /// The sequence that must be durable before a parked answer leaves.
     var parkedSequence: UInt64 = 0
     /// The state of a chunked body.
@@ -104,10 +103,18 @@ struct Connection: BitwiseCopyable {
     /// The client as far as addresses of connections tell: the socket's peer, or the address that a
     /// PROXY header gave.
     var peer = PeerAddress()
+    /// `100 Continue` was written for the body that is awaited.
+    var hasContinued = false
+    /// The handshake waits for a turn with time for it.
+    var isDeferred = false
+    /// At most ``TLSWire/Limits/inputBytes``.
+    var sealedInputCount: UInt16 = 0
     /// The TLS session; none before the first byte.
     var tls = TLSSession()
 
-    @inline(__always) var ownsBuffer: Bool { input != nil || output != nil }
+    @inline(__always) var ownsBuffer: Bool {
+        input != nil || output != nil || sealedInput != nil
+    }
     /// A handshake is expected, and nothing of it has come.
     var isBeforeHandshake: Bool { phase == .handshake && !tls.isActive }
 }

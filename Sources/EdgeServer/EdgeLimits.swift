@@ -44,9 +44,9 @@ enum Limits {
     /// Connections of the process beyond its limit while other loops give theirs up; descriptors are
     /// kept for them (`DescriptorBudget.others`).
     static let overdrawnConnections = 64
-    /// Unfinished requests that give way to one that needs a buffer at most: a large block is worth
-    /// so many small ones.
-    static let yieldsPerBlock = 8
+    /// Bytes of a connection that the kernel holds before it has sent them; what a client does not read
+    /// stays in the edge, where it is counted.
+    static let unsentBytes = 64 << 10
     /// Deadlines looked at in a turn, so that many at once do not keep the others waiting.
     static let deadlinesPerTurn = 512
     /// Bytes in a second that a client reads at least of an answer that its socket cannot hold.

@@ -54,7 +54,7 @@ extension EventLoop {
         if !isProxy { yields.join(index, peer) }
         slab[index].pointee.isProxy = isProxy
         slab[index].pointee.awaitsProxyHeader = settings.proxyHeader != nil
-        slab[index].pointee.readingCredit = limits.idleTimeoutMicroseconds
+        slab[index].pointee.readingCredit = UInt32(clamping: limits.idleTimeoutMicroseconds)
         slab[index].pointee.deadline = now + limits.headerTimeoutMicroseconds
         if isTLS { expectHandshake(index) }
         receive(index)
@@ -166,7 +166,8 @@ extension EventLoop {
         case .lingering: (kind, patience) = (.leaving, Limits.lingerMicroseconds)
         case .head, .body: (kind, patience) = (.unfinished, limits.headerTimeoutMicroseconds)
         case .idle: (kind, patience) = (.idle, limits.idleTimeoutMicroseconds)
-        case .parked, .sending, .free: (kind, patience) = (.kept, 0)
+        case .sending: (kind, patience) = (.unread, limits.idleTimeoutMicroseconds)
+        case .parked, .free: (kind, patience) = (.kept, 0)
         }
         let since = (connection.pointee.deadline - patience) / TimerWheel.tickMicroseconds
         yields.place(index, kind, since: UInt32(truncatingIfNeeded: since))

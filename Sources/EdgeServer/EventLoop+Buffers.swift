@@ -59,11 +59,11 @@ extension EventLoop {
             as: HeadProgress.self, to: HeadProgress())
     }
 
-    /// A block for a connection; where the budget is spent, that of the oldest unfinished request.
+    /// A block for a connection; where the budget is spent, those of others who give way.
     mutating func takeBlock(
         _ size: BlockClass, for index: Int, of use: BlockUse
     ) -> UnsafeMutableRawPointer? {
-        for _ in 0..<Limits.yieldsPerBlock {
+        for _ in 0..<pool.yieldsPerBlock {
             if let block = pool.take(size, of: use) { return block }
             guard giveWayForBytes(besides: index) else { break }
         }
@@ -72,11 +72,12 @@ extension EventLoop {
         return block
     }
 
-    /// Has the oldest of those give way who hold memory for something unfinished; false when there is
-    /// none.
+    /// Has one of those give way who hold memory: whoever has left his answers unread for the longest,
+    /// then the oldest unfinished request or handshake; false when there is none.
     private mutating func giveWayForBytes(besides index: Int) -> Bool {
         guard
-            let victim = yields.first(.unfinished, besides: index)
+            let victim = yields.first(.unread, besides: index)
+                ?? yields.first(.unfinished, besides: index)
                 ?? yields.first(.greeting, besides: index)
         else { return false }
         giveWay(victim)
@@ -93,7 +94,7 @@ extension EventLoop {
     private mutating func changeSealed(_ index: Int, _ use: SealedUse) -> Bool {
         pool.unreserve(slab[index].pointee.sealedUse.bytes)
         slab[index].pointee.sealedUse = .nothing
-        for _ in 0...Limits.yieldsPerBlock {
+        for _ in 0...pool.yieldsPerBlock {
             if pool.reserve(use.bytes) {
                 slab[index].pointee.sealedUse = use
                 return true
@@ -133,7 +134,7 @@ extension EventLoop {
     /// closed) when the budget is spent.
     mutating func keepOutput(_ index: Int, from sent: Int) -> Bool {
         let count = pendingOutput - sent
-        let size = count <= pool.smallBytes ? BlockClass.small : .large
+        let size = pool.smallest(for: count)
         guard let block = takeBlock(size, for: index, of: .answer),
             let source = sendSlab.baseAddress
         else {

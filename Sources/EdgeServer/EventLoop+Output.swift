@@ -57,7 +57,7 @@ extension EventLoop {
     /// Waits for the client to read, for as long as its credit lasts.
     mutating func awaitReader(_ index: Int) {
         slab[index].pointee.phase = .sending
-        slab[index].pointee.deadline = now + slab[index].pointee.readingCredit
+        slab[index].pointee.deadline = now + Int64(slab[index].pointee.readingCredit)
         watch(index, .writable)
     }
 
@@ -68,7 +68,7 @@ extension EventLoop {
         let earned = Int64(count) * 1_000_000 / Limits.readBytesPerSecond
         connection.pointee.deadline = min(
             connection.pointee.deadline + earned, now + limits.idleTimeoutMicroseconds)
-        connection.pointee.readingCredit = max(0, connection.pointee.deadline - now)
+        connection.pointee.readingCredit = UInt32(clamping: connection.pointee.deadline - now)
     }
 
     /// Sends kept output, as far as the client takes it, then serves what was kept behind it.

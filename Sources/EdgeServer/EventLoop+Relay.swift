@@ -28,6 +28,8 @@ struct RelayedConnection {
     var output: UnsafeMutableRawPointer?
     var outputStart = 0
     var outputEnd = 0
+    /// Ciphertext that came before and that the session has not read.
+    var unread: [UInt8] = []
     /// When a lingering one is closed, microseconds of the monotonic clock.
     var deadline: Int64 = 0
     /// What epoll watches the client for.
@@ -72,6 +74,11 @@ extension EventLoop {
             let count = Int(connection.outputEnd - connection.outputStart)
             relayed.keep(
                 UnsafeRawBufferPointer(start: kept + Int(connection.outputStart), count: count))
+        }
+        relayed.unread = [UInt8](
+            unsafeUninitializedCapacity: Int(connection.sealedInputCount)
+        ) { bytes, count in
+            count = takeUnread(index, into: UnsafeMutableRawBufferPointer(bytes))
         }
         relays.append(relayed)
         // The session is no longer the slot's, nor its socket this epoll's.
@@ -191,7 +198,11 @@ extension EventLoop {
             return relays[index].end()
         }
         switch relays[index].phase {
-        case .open: if relays[index].tls.hasPending { open(index, 0) }
+        case .open:
+            let unread = relays[index].unread
+            relays[index].unread = []
+            wire.room.copyBytes(from: unread)
+            if relays[index].tls.hasPending || !unread.isEmpty { open(index, unread.count) }
         case .leaving where relays[index].output == nil:
             relays[index].linger(until: now + Limits.drainLingerMicroseconds)
         case .leaving, .lingering, .over: break

@@ -165,6 +165,7 @@ extension EventLoop {
                 take(index, count)
                 guard slab.index(data) != nil else { return }
                 guard waitsForRequests(index) else {
+                    guard keepUnread(index) else { return close(index) }
                     _ = sendSealed(index)
                     return
                 }
@@ -238,7 +239,7 @@ extension EventLoop {
 
     /// Moves ciphertext into a block of the connection's own.
     private mutating func keepSealed(_ index: Int, _ bytes: UnsafeRawBufferPointer) -> Bool {
-        let size = bytes.count <= pool.smallBytes ? BlockClass.small : .large
+        let size = pool.smallest(for: bytes.count)
         guard bytes.count <= pool.bytes(size), let source = bytes.baseAddress,
             let block = takeBlock(size, for: index, of: .answer)
         else { return false }
@@ -269,12 +270,46 @@ extension EventLoop {
         } else {
             sendKept(index)
         }
-        // No event tells of bytes that OpenSSL has taken in already.
+        // No event tells of bytes that OpenSSL or the edge has taken in already.
         guard waitsForRequests(index), connection.pointee.tls.isActive,
-            connection.pointee.tls.hasPending
+            connection.pointee.tls.hasPending || connection.pointee.sealedInput != nil
         else { return }
-        beginSealing(index, 0)
+        beginSealing(index, takeUnread(index, into: wire.room))
         readSealed(index)
+    }
+
+    /// Keeps the ciphertext of this turn that the session has not read, while the connection waits for
+    /// something else; false when the budget is spent.
+    private mutating func keepUnread(_ index: Int) -> Bool {
+        let bytes = wire.unread
+        guard let source = bytes.baseAddress, !bytes.isEmpty else { return true }
+        let size = pool.smallest(for: bytes.count)
+        guard let block = takeBlock(size, for: index, of: .request) else { return false }
+        block.copyMemory(from: source, byteCount: bytes.count)
+        let connection = slab[index]
+        assert(connection.pointee.sealedInput == nil)
+        connection.pointee.sealedInput = block
+        connection.pointee.sealedInputCount = UInt16(truncatingIfNeeded: bytes.count)
+        return true
+    }
+
+    /// Moves the ciphertext that was kept to the start of `room`; its bytes.
+    mutating func takeUnread(
+        _ index: Int, into room: UnsafeMutableRawBufferPointer
+    ) -> Int {
+        let connection = slab[index]
+        guard let block = connection.pointee.sealedInput else { return 0 }
+        let count = Int(connection.pointee.sealedInputCount)
+        room.copyMemory(from: UnsafeRawBufferPointer(start: block, count: count))
+        releaseUnread(index)
+        return count
+    }
+
+    private mutating func releaseUnread(_ index: Int) {
+        guard let block = slab[index].pointee.sealedInput else { return }
+        pool.give(block, pool.smallest(for: Int(slab[index].pointee.sealedInputCount)))
+        slab[index].pointee.sealedInput = nil
+        slab[index].pointee.sealedInputCount = 0
     }
 
     /// Says goodbye where anybody may hear it, and frees the session.
@@ -282,6 +317,7 @@ extension EventLoop {
         let connection = slab[index]
         counters.add(.tlsConnectionsClosed, 1)
         _ = countSealed(index, .nothing)
+        releaseUnread(index)
         guard connection.pointee.tls.isActive else { return }
         if connection.pointee.phase == .handshake { counters.add(.tlsHandshakesFailed, 1) }
         // Another connection's bytes may lie in the wire, when this one gives way to it.

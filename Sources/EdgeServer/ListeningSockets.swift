@@ -156,8 +156,7 @@ private struct Opening {
             } catch {
                 throw .unfitSocket(passed.name, "\(error)")
             }
-            Socket.setNoDelay(passed.descriptor)  // Accepted sockets inherit it, and the next.
-            Socket.setUserTimeout(passed.descriptor, milliseconds: Limits.unreadMilliseconds)
+            Opening.prepare(passed.descriptor)
             unmatched.removeAll { $0 == passed.descriptor }
             inherited[target, default: []].append(passed.descriptor)
         }
@@ -197,6 +196,13 @@ private struct Opening {
         try bind(wanted, loops: loops)
     }
 
+    /// Sets what accepted sockets inherit.
+    private static func prepare(_ listener: CInt) {
+        Socket.setNoDelay(listener)
+        Socket.setUserTimeout(listener, milliseconds: Limits.unreadMilliseconds)
+        Socket.setUnsentLimit(listener, bytes: Limits.unsentBytes)
+    }
+
     private mutating func bind(_ wanted: ListenAddress, loops: Int) throws(EdgeServerError) {
         var address = wanted.address
         boundHere += 1
@@ -204,9 +210,7 @@ private struct Opening {
             if address.port != 0 { try Socket.requireFree(address) }
             for share in 0..<loops {
                 let socket = try Socket.listen(address, reusePort: true)
-                Socket.setNoDelay(socket.rawValue)
-                Socket.setUserTimeout(
-                    socket.rawValue, milliseconds: Limits.unreadMilliseconds)
+                Opening.prepare(socket.rawValue)
                 if share == 0 {
                     address.port = try Socket.localPort(socket.rawValue)
                     ports.append(address.port)

@@ -229,7 +229,7 @@ extension EventLoop {
         connection.pointee.closesAfterOutput = passed.closesAfterOutput
         connection.pointee.lingers = passed.lingers
         connection.pointee.phase = .idle
-        connection.pointee.readingCredit = limits.idleTimeoutMicroseconds
+        connection.pointee.readingCredit = UInt32(clamping: limits.idleTimeoutMicroseconds)
         connection.pointee.deadline = passed.deadline
         if passed.kind == .https {
             expectHandshake(index)

@@ -16,8 +16,13 @@ enum YieldClass: UInt8, BitwiseCopyable, CaseIterable {
     case greeting
     /// Between two requests.
     case idle
-    /// Its conversion waits for the disk or its answer is being sent: it never gives way.
+    /// It does not read what it has asked for: it gives its bytes up, never its place.
+    case unread
+    /// Its conversion waits for the disk: it never gives way.
     case kept
+
+    /// Whether one of the class gives way to a newcomer, and not only to somebody's bytes.
+    var givesPlace: Bool { rawValue <= YieldClass.idle.rawValue }
 }
 
 /// The connections of one loop in the order in which they give way.
@@ -27,10 +32,10 @@ enum YieldClass: UInt8, BitwiseCopyable, CaseIterable {
 struct YieldOrder: ~Copyable {
     private static let none = UInt32.max
 
-    /// First and last of the five lists that somebody can be taken from.
+    /// First and last of the six lists that somebody can be taken from.
     private struct Ends: BitwiseCopyable {
-        var first = InlineArray<5, UInt32>(repeating: YieldOrder.none)
-        var last = InlineArray<5, UInt32>(repeating: YieldOrder.none)
+        var first = InlineArray<6, UInt32>(repeating: YieldOrder.none)
+        var last = InlineArray<6, UInt32>(repeating: YieldOrder.none)
     }
 
     private struct Links: BitwiseCopyable {
@@ -68,7 +73,7 @@ struct YieldOrder: ~Copyable {
     private var usedGroups = 0
     private var firstFreeGroup = YieldOrder.none
     private var ends = Ends()
-    /// Connections that may give way.
+    /// Connections that may give way to a newcomer.
     private(set) var count = 0
 
     /// Room for so many connections; `key` is random, so that nobody can aim at one bucket.
@@ -127,7 +132,7 @@ struct YieldOrder: ~Copyable {
         entries[index].kind = kind
         entries[index].since = since
         guard kind != .kept else { return }
-        count += 1
+        if kind.givesPlace { count += 1 }
         let list = Int(kind.rawValue)
         let name = UInt32(truncatingIfNeeded: index)
         let last = ends.last[list]
@@ -172,8 +177,8 @@ struct YieldOrder: ~Copyable {
         return next == YieldOrder.none ? nil : Int(next)
     }
 
-    /// The connection that gives way to a newcomer: the oldest that is not idle,
-    /// then the first idle one; nil when all are kept.
+    /// The connection that gives way to a newcomer: the oldest that is not idle, then the first idle
+    /// one; nil when all are kept or are being sent something.
     func first() -> Int? { choose(ends) }
 
     /// Where the connection of ``first()`` stands among those of all loops: the smaller, the sooner it
@@ -212,7 +217,7 @@ struct YieldOrder: ~Copyable {
     private mutating func unlink(_ index: Int) {
         let entry = entries[index]
         guard entry.kind != .kept else { return }
-        count -= 1
+        if entry.kind.givesPlace { count -= 1 }
         let list = Int(entry.kind.rawValue)
         if entry.byAge.previous == YieldOrder.none {
             ends.first[list] = entry.byAge.next

@@ -70,6 +70,13 @@ extension Socket {
             fd, Int32(IPPROTO_TCP), CInt(TCP_USER_TIMEOUT), CInt(clamping: milliseconds))
     }
 
+    /// Bytes that the kernel takes before it has sent them (`TCP_NOTSENT_LOWAT`), whatever its send
+    /// buffer grows to; accepted sockets inherit their listener's.
+    public static func setUnsentLimit(_ fd: CInt, bytes: Int) {
+        try? setOption(
+            fd, Int32(IPPROTO_TCP), CInt(TCP_NOTSENT_LOWAT), CInt(clamping: bytes))
+    }
+
     /// The size of the receive buffer that the kernel keeps (`SO_RCVBUF`); before connecting it also
     /// limits the window that is offered.
     public static func setReceiveBuffer(_ fd: CInt, bytes: Int) {

@@ -42,7 +42,8 @@ public struct TLSWire: ~Copyable {
     public enum Limits {
         /// Bytes of ciphertext that one ``receive(count:)`` may bring.
         ///
-        /// OpenSSL's own buffer takes two records of this size, so nothing is ever left behind.
+        /// OpenSSL's own buffer has room for two records of this size, but for the end of a record
+        /// that it knows to be unfinished it reads no further: the rest is ``TLSWire/unread``.
         public static let inputBytes = 16 << 10
         /// Bytes of OpenSSL's read buffer: an unfinished record and all that one receive brings.
         static let readBufferBytes = 2 * ((16 << 10) + 512)
@@ -103,6 +104,10 @@ public struct TLSWire: ~Copyable {
 
     /// Ciphertext of this turn that no session has read.
     public var unreadCount: Int { state.pointee.inputCount }
+    /// Its bytes, until the next ``receive(count:)``.
+    public var unread: UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(start: state.pointee.input, count: state.pointee.inputCount)
+    }
 
     /// Ciphertext to be sent.
     @inline(__always) public var output: UnsafeRawBufferPointer {

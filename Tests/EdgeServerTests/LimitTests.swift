@@ -318,6 +318,66 @@ private let halfBody =
         #expect(try parked.response().status == 200)
     }
 
+    /// A client that asks on and reads nothing until the edge keeps its answers.
+    private func leaveUnread(_ driven: DrivenLoop) throws -> RawClient {
+        let before = driven.loop.pool.usedBytes
+        let client = try driven.admit()
+        client.shrinkWindow()
+        let batch = String(repeating: get("/t.js"), count: 20)
+        for _ in 0..<200 where driven.loop.pool.usedBytes <= before {
+            try client.send(batch)
+            driven.loop.turn(milliseconds: 5)
+        }
+        return client
+    }
+
+    @Test("Who leaves his answers unread gives them up for others' bytes, the oldest first")
+    func unreadGivesWay() throws {
+        let driven = try DrivenLoop(limits(heads: 50))  // Two large blocks and some small ones.
+        let oldest = try leaveUnread(driven)
+        let second = try leaveUnread(driven)
+        #expect(driven.givenWay == 0)
+        let parked = try driven.admitParked("A1")
+        var slow: [RawClient] = []
+        while driven.givenWay == 0, slow.count < 60 { slow.append(try driven.admit(halfHead)) }
+        #expect(driven.givenWay == 1 && driven.refused == 0)
+        // A reset: what it never read is gone with it.
+        #expect(throws: Errno.self) { for _ in 0..<1000 { _ = try oldest.skip(1 << 16) } }
+        for client in slow { #expect(try driven.ask(client, "st: a\r\n\r\n") == 200) }
+        try driven.answerParked()
+        #expect(try parked.response().status == 200)
+        let used = driven.loop.pool.usedBytes
+        #expect(used > 0, "the second one's answers are still kept")
+        withExtendedLifetime(second) {}
+    }
+
+    @Test(
+        "However many leave their answers unread, a request in two parts and a conversion are served"
+    )
+    func unreadCrowd() throws {
+        let driven = try DrivenLoop(limits(heads: 50))
+        var crowd: [RawClient] = []
+        while driven.givenWay == 0, crowd.count < 200 { crowd.append(try leaveUnread(driven)) }
+        #expect(driven.givenWay > 0)
+        let visitor = try driven.admit(halfHead)
+        #expect(try driven.ask(visitor, "st: a\r\n\r\n") == 200)
+        let parked = try driven.admitParked("A1")
+        try driven.answerParked()
+        #expect(try parked.response().status == 200)
+        #expect(driven.refused == 0)
+        withExtendedLifetime(crowd) {}
+    }
+
+    @Test("The kernel holds no more than a little of what a client does not read")
+    func unsent() throws {
+        let driven = try DrivenLoop(limits(heads: 50))
+        let client = try leaveUnread(driven)
+        let kernel = Socket.unacknowledgedBytes(driven.loop.slab[0].pointee.descriptor)
+        // What was under way to the client's own buffer, and at most as much again as the limit.
+        #expect(kernel < 4 * Limits.unsentBytes, "\(kernel) bytes")
+        withExtendedLifetime(client) {}
+    }
+
     @Test("Whatever clients send, a loop's buffers stay within its budget")
     func bounded() throws {
         var limits = EdgeLimits()

@@ -94,12 +94,27 @@ extension TLSTransportTests {
     func laterReader() throws {
         try overTLS {
             try EdgeFixture(publishing: false).run { edge in
-                let client = try edge.client()
+                let client = try Transport.$current.withValue(.tls) { try edge.client() }
                 // Two records of requests; most of them wait inside the session while the first
                 // answers wait for the reader.
                 try client.send(String(repeating: get("/t.js"), count: 500))
                 for _ in 0..<500 { #expect(try client.response().status == 200) }
                 #expect(try client.ask(get("/healthz")).body == "ok\n")
+            }
+        }
+    }
+    @Test("Conversions that fill more than a record in one write are all answered")
+    func manyConversions() throws {
+        try overTLS {
+            try EdgeFixture().run { edge in
+                let client = try edge.client()
+                let known = "merchant_id=\(Known.merchant)&token=\(Known.postbackToken)&amount=1.00"
+                let requests = (0..<200).map { get("/postback?\(known)&order_id=many-\($0)") }
+                let text = requests.joined()
+                #expect(text.utf8.count > 20_000)
+                try client.send(text)
+                for _ in requests { #expect(try client.response().status == 200) }
+                #expect(edge.counters.total(.conversionsRecorded) == requests.count)
             }
         }
     }

@@ -401,7 +401,8 @@ final class Simulation {
         server.isUp = true
         server.faultsPerMille = 0
         server.refuses = { _ in false }
-        for _ in 0..<2_000 {
+        // A batch may be a single record.
+        for _ in 0..<max(2_000, 2 * totals.appended) {
             store.turnSpooler()
             _ = loop.round(atOnce: true)
             if loop.isFlushed(through: loop.heads), loop.status.pending == 0 { return }

@@ -53,6 +53,8 @@ public struct EdgeTableView {
     let baseMerchants: UnsafePointer<MerchantState>
     let overlayMerchants: UnsafePointer<MerchantState>
     let visitorKeys: VisitorKeys
+    /// Whether any domain but the empty one is known; without, no host needs to be read.
+    let hasNamedDomains: Bool
 }
 
 /// One generation of everything that the loops look up.
@@ -115,7 +117,9 @@ public final class EdgeTables: @unchecked Sendable {
             to: EdgeTableView(
                 base: links.view, overlay: overlayView.map { UnsafePointer($0) },
                 baseMerchants: states,
-                overlayMerchants: states + baseCount, visitorKeys: visitorKeys))
+                overlayMerchants: states + baseCount, visitorKeys: visitorKeys,
+                hasNamedDomains: links.view.domainCount > 1
+                    || (overlay?.view.domainCount ?? 0) > 1))
     }
 
     deinit {

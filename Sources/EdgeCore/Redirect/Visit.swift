@@ -57,10 +57,12 @@ struct Visit {
     @inline(__always)
     mutating func find(in tables: UnsafePointer<EdgeTableView>) -> Found? {
         guard readSlug() else { return nil }
-        let host = hostName()
-        if host.count > 0 {
-            if let found = lookUp(host, tables) { return found }
-            if meetsDamage { return nil }
+        if tables.pointee.hasNamedDomains {
+            let host = hostName()
+            if host.count > 0 {
+                if let found = lookUp(host, tables) { return found }
+                if meetsDamage { return nil }
+            }
         }
         return lookUp(Visit.nothing, tables)
     }
