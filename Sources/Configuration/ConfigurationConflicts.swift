@@ -8,11 +8,14 @@ extension ConfigurationLoader {
     ) {
         checkListeners(configuration, &reader)
         let spool = configuration.spool
-        if spool.quotaBytes < 2 * spool.segmentBytes {
+        let workers = configuration.http.workerCount(cores: CurrentProcess.availableCores)
+        let leastQuota = (workers + 1) * spool.segmentBytes
+        if spool.quotaBytes < leastQuota {
             reader.reportConflict(
-                ["spool.quota", "spool.segment"],
-                "spool.quota: \(ByteSize.text(spool.quotaBytes)) holds fewer than two segments of "
-                    + "spool.segment (allowed: at least \(ByteSize.text(2 * spool.segmentBytes)))")
+                ["spool.quota", "spool.segment", "http.workers"],
+                "spool.quota: \(ByteSize.text(spool.quotaBytes)) holds no segment of spool.segment for "
+                    + "each of \(workers) workers and one more "
+                    + "(allowed: at least \(ByteSize.text(leastQuota)))")
         }
         if plain(configuration.ring.directory) == plain(spool.directory) {
             reader.reportConflict(

@@ -185,7 +185,7 @@ public final class Daemon: Sendable {
                     dsn: configuration.postgres.dsn, batchRows: configuration.postgres.batchRows,
                     batchDelayMicroseconds: configuration.postgres.batchDelayMicroseconds,
                     node: configuration.node.id, keyFingerprint: keys.fingerprint,
-                    machine: MachineIdentity.machine()),
+                    machine: store.machine),
                 onClaim: { claim in state.claim = claim })
         } catch {
             throw StartError(70, "cannot make the services: \(error)")
@@ -261,6 +261,11 @@ public final class Daemon: Sendable {
 
     private func warn() {
         for notice in store.notices { log.warning("\(notice)") }
+        if (try? FileSystem.isMemoryBacked(configuration.spool.directory)) == true {
+            let path = configuration.spool.directory
+            log.warning(
+                "spool.directory \(path) is in memory: a power cut takes 200s too; use a disk")
+        }
         if !store.isRingMemoryBacked {
             log.warning(
                 "ring.directory \(configuration.ring.directory) is not in memory: redirects may stall"

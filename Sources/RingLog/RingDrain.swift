@@ -174,15 +174,25 @@ struct RingDrain {
             firstSequence: next.sequence, epoch: handle.epoch, number: 0, segmentBytes: 0,
             createdMicroseconds: now, ringID: handle.ringID, node: memory.header.node, isInUse: true
         )
-        do {
-            let segment = try pool.take(header, now: now)
-            handle.add(segment)
-            current = segment
-            writtenEnd = RingLogLimits.fileHeadBytes
-        } catch {
-            switch error {
-            case .quota, .diskFull: throw .full
-            case .failed(let errno): throw .failed(errno, path: pool.directory)
+        let segment = try take(header, now: now, makeRoom: makeRoom)
+        handle.add(segment)
+        current = segment
+        writtenEnd = RingLogLimits.fileHeadBytes
+    }
+
+    /// A segment; on a full disk what is flushed yields, as it does for the quota.
+    private func take(
+        _ header: SegmentHeader, now: Int64, makeRoom: () -> Bool
+    ) throws(DrainFailure) -> SpoolSegment {
+        while true {
+            do {
+                return try pool.take(header, now: now)
+            } catch {
+                switch error {
+                case .diskFull where makeRoom(): pool.retry()
+                case .quota, .diskFull: throw .full
+                case .failed(let errno): throw .failed(errno, path: pool.directory)
+                }
             }
         }
     }

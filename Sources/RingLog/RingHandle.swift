@@ -26,6 +26,8 @@ public final class RingHandle: Sendable {
     /// The body's size in bytes; 0 for a retired ring.
     public var ringBytes: Int { memory.map { Int($0.slotCount) * RingLogLimits.slotBytes } ?? 0 }
 
+    /// When the store was opened, by the wall clock: what was there waits at least since then.
+    private let openedAtMicroseconds: Int64
     /// ``headSequence`` when the store was opened: what follows is of this run.
     public let openedAtSequence: UInt64
 
@@ -58,7 +60,8 @@ public final class RingHandle: Sendable {
         var lastSequence: UInt64
     }
 
-    init(_ found: Found) throws(RingLogError) {
+    init(_ found: Found, openedAtMicroseconds: Int64) throws(RingLogError) {
+        self.openedAtMicroseconds = openedAtMicroseconds
         ringID = found.ringID
         ringUUID = found.ringUUID
         epoch = found.epoch
@@ -142,7 +145,7 @@ public final class RingHandle: Sendable {
         guard headSequence > flushed else { return 0 }
         let since = mutable.withLock { state in
             state.marks.first { $0.sequence > flushed }?.microseconds
-                ?? state.durableMark.wallMicroseconds
+                ?? max(state.durableMark.wallMicroseconds, openedAtMicroseconds)
         }
         return since == 0 ? 0 : max(0, now - since)
     }

@@ -11,6 +11,8 @@ public import Tracking
 public final class RingLogStore: Sendable {
     /// The spool's identity; what claims the node in the database.
     public let spoolUUID: EntityID
+    /// The machine and the spool's directory on it, as the spool's identity names them.
+    public let machine: String
     /// Every log found on disk: the live rings first, by worker; then those of former rings.
     public let rings: [RingHandle]
     /// Bytes that the segments together may have.
@@ -56,7 +58,7 @@ public final class RingLogStore: Sendable {
             clock: SystemClock.wallMicroseconds,
             host: HostIdentity(
                 bootID: EntityID(MachineIdentity.bootID()) ?? .zero,
-                machine: MachineIdentity.machine()), judge: judge)
+                machine: MachineIdentity.machine(), tellsPlaces: true), judge: judge)
     }
 
     init(
@@ -76,6 +78,7 @@ public final class RingLogStore: Sendable {
         spoolUUID = opened.spoolUUID
         rings = opened.spooler.handles
         quotaBytes = spool.quotaBytes
+        machine = opened.machine
         isRingMemoryBacked = opened.isRingMemoryBacked
         notices = opened.notices
         clockCorrection = opened.clockCorrection

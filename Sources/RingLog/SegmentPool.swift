@@ -99,9 +99,12 @@ final class SegmentPool: @unchecked Sendable {
         try? segment.file.truncate(to: segment.header.segmentBytes)
     }
 
+    /// Room has been made on a disk that was full: it is tried at once.
+    func retry() { retryAt = 0 }
+
     /// A segment with this header (number and size are filled in), which the next sync makes durable.
     func take(_ wanted: SegmentHeader, now: Int64) throws(SegmentShortage) -> SpoolSegment {
-        guard now >= retryAt else { throw .diskFull }
+        guard now >= retryAt || !free.isEmpty else { throw .diskFull }
         var header = wanted
         header.number = nextNumber
         header.segmentBytes = segmentBytes

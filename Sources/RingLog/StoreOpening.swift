@@ -9,6 +9,7 @@ struct OpenedStore {
     let spoolLock: DirectoryLock
     let spooler: Spooler
     let spoolUUID: EntityID
+    let machine: String
     let notices: [String]
     let isRingMemoryBacked: Bool
     let clockCorrection: Int64
@@ -20,6 +21,8 @@ struct HostIdentity: Sendable {
     var bootID: EntityID
     /// The machine's own ID; at most 63 bytes of it count.
     var machine: String
+    /// Whether the spool's directory counts too, so that its copy on the same machine is told from it.
+    var tellsPlaces = false
 }
 
 /// Opens ring and spool.
@@ -31,7 +34,8 @@ struct StoreOpening {
     let files: any SpoolFileSystem
     let clock: @Sendable () -> Int64
     let bootID: EntityID
-    private let machine: [UInt8]
+    private var machine: [UInt8]
+    private let tellsPlaces: Bool
 
     private var notices: [String] = []
     /// Ring files whose records are in the spool, to be removed once the identity says so.
@@ -50,6 +54,7 @@ struct StoreOpening {
         self.clock = clock
         bootID = host.bootID
         machine = Array(host.machine.utf8.prefix(63))
+        tellsPlaces = host.tellsPlaces
         var ring = ring
         var spool = spool
         ring.bytes = (ring.bytes + 4095) / 4096 * 4096
@@ -80,6 +85,7 @@ struct StoreOpening {
     ) throws(RingLogError) -> OpenedStore {
         let ringLock = try DirectoryLock(ring.directory)
         let spoolLock = try DirectoryLock(spool.directory)
+        if tellsPlaces { machine = try place() }
         let isMemoryBacked = (try? FileSystem.isMemoryBacked(ring.directory)) ?? false
         if !isMemoryBacked {
             notices.append(
@@ -117,7 +123,7 @@ struct StoreOpening {
         next.isCleanStop = false
         next.losses = losses
         // A copy of a claimed spool has claimed nothing.
-        if identity.machine != machine { next.isClaimed = false }
+        if !isHere(identity) { next.isClaimed = false }
         next.machine = machine
         for index in next.rings.indices {
             let live = found.first { !$0.isRetired && Int($0.ringID) % 32 == index }
@@ -128,7 +134,8 @@ struct StoreOpening {
             &found, pool: pool, identityFile: identityFile, identity: next, wake: wake, now: now)
         return OpenedStore(
             ringLock: ringLock, spoolLock: spoolLock, spooler: spooler,
-            spoolUUID: identity.spoolUUID, notices: notices, isRingMemoryBacked: isMemoryBacked,
+            spoolUUID: identity.spoolUUID, machine: String(decoding: machine, as: UTF8.self),
+            notices: notices, isRingMemoryBacked: isMemoryBacked,
             clockCorrection: start - now)
     }
 
@@ -145,6 +152,24 @@ struct StoreOpening {
 
     // MARK: Identity
 
+    /// The machine and the spool's directory on it: `id:inode`.
+    private func place() throws(RingLogError) -> [UInt8] {
+        do {
+            let inode = try FileSystem.status(spool.directory).inode
+            // 40 + 1 + 20 digits at most.
+            return machine.prefix(40) + Array(":\(inode)".utf8)
+        } catch {
+            throw .access(spool.directory, error)
+        }
+    }
+
+    /// Whether this directory on this machine is where the spool was last used; one that was last used
+    /// before places were told is, on the same machine.
+    private func isHere(_ identity: SpoolIdentity) -> Bool {
+        identity.machine == machine
+            || tellsPlaces && machine.starts(with: identity.machine + [UInt8(ascii: ":")])
+    }
+
     private mutating func openIdentity(
         _ recovery: SpoolRecovery, now: Int64
     ) throws(RingLogError) -> (IdentityFile, SpoolIdentity) {
@@ -155,11 +180,12 @@ struct StoreOpening {
                 throw .foreignNode(
                     path: spool.directory, found: identity.node, expected: node)
             }
-            if identity.machine != machine {
+            if !isHere(identity) {
                 let other = String(decoding: identity.machine, as: UTF8.self)
                 notices.append(
-                    "\(spool.directory) was last used on another machine (\(other)): if that one is "
-                        + "alive this is a copy; clicks are 503 until the database has told")
+                    "\(spool.directory) was last used on another machine (\(other)) or in another "
+                        + "directory: if that one is alive this is a copy; clicks are 503 until the "
+                        + "database has told")
             }
             return (file, identity)
         }
@@ -442,10 +468,10 @@ struct StoreOpening {
         for index in found.indices {
             let spooled = found[index].lastSequence
             guard let memory = found[index].memory else {
-                handles.append(try handle(found[index]))
+                handles.append(try handle(found[index], now: now))
                 continue
             }
-            let first = try handle(found[index])
+            let first = try handle(found[index], now: now)
             var drain = RingDrain(
                 handle: first, memory: memory, pool: pool, spoolUUID: identity.spoolUUID,
                 after: spooled)
@@ -470,8 +496,8 @@ struct StoreOpening {
             identity: identity, options: spool, clock: clock)
     }
 
-    private func handle(_ found: RingHandle.Found) throws(RingLogError) -> RingHandle {
-        let handle = try RingHandle(found)
+    private func handle(_ found: RingHandle.Found, now: Int64) throws(RingLogError) -> RingHandle {
+        let handle = try RingHandle(found, openedAtMicroseconds: now)
         if let first = found.segments.first {
             handle.noteRecovered(
                 sequence: found.lastSequence, since: first.header.createdMicroseconds)

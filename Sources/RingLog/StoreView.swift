@@ -153,7 +153,13 @@ public struct StoreView: Sendable {
 
     /// Whether anything is damaged or missing.
     public var isSound: Bool {
-        problems.isEmpty && logs.allSatisfy { $0.gaps.isEmpty && $0.badSlots == 0 }
+        // After a stop in order a ring that is gone has taken nothing with it.
+        let mayMissRings = spool?.isCleanStop == true
+        return problems.isEmpty
+            && logs.allSatisfy {
+                $0.gaps.isEmpty && $0.badSlots == 0
+                    && (mayMissRings || !$0.isLive || $0.ring != nil)
+            }
     }
 }
 

@@ -224,6 +224,16 @@ struct FlusherDecisionTests {
             let outcome = NodeClaim.judge(identity, row: row, fleet: [])
             #expect((outcome == .claimed) == isFree, "\(machine) \(unseen): \(outcome)")
         }
+        let placed = NodeIdentity(node: 3, spoolUUID: mine, machine: "a:7", keyFingerprint: "k")
+        for (machine, isFree) in [
+            ("a:7", true), ("a", true), ("a:8", false), ("a:70", false), ("b:7", false),
+            ("a:8 (left)", true),
+        ] {
+            let row = NodeRow(
+                node: 3, spoolUUID: mine, machine: machine, keyFingerprint: "k", unseenSeconds: 0)
+            let outcome = NodeClaim.judge(placed, row: row, fleet: [])
+            #expect((outcome == .claimed) == isFree, "\(machine): \(outcome)")
+        }
     }
 }
 

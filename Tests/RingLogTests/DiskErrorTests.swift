@@ -60,6 +60,52 @@ struct DiskErrorTests {
         #expect(store.rings[0].durableSequence == 100)
     }
 
+    @Test("On a full disk flushed segments yield before their time, and nothing is dropped")
+    func fullOfFlushed() throws {
+        let directories = TestDirectories()
+        let store = try directories.open(ringBytes: 262_144, segmentBytes: 139_264)
+        defer { store.abandon() }
+        var appender = store.appender(worker: 0)
+        let ring = store.rings[0]
+        for round in 0..<12 {
+            if round == 3 { directories.disk.fault = .full }  // Three segments lie there, flushed.
+            appender.appendNumbered(500)
+            store.turnSpooler()
+            #expect(ring.durableSequence == ring.headSequence, "round \(round)")
+            for stream in RecordStream.allCases {
+                ring.setFlushed(stream, through: ring.durableSequence)
+            }
+        }
+        #expect(!store.durabilityLost)
+        // Unflushed ones do not: then the ring fills, as ever.
+        appender.appendNumbered(500)
+        store.turnSpooler()
+        appender.appendNumbered(500)
+        store.turnSpooler()
+        appender.appendNumbered(500)
+        store.turnSpooler()
+        #expect(ring.durableSequence < ring.headSequence && !store.durabilityLost)
+        directories.disk.fault = .none
+        directories.clock.advance(2_000_000)
+        store.turnSpooler()
+        #expect(ring.durableSequence == ring.headSequence)
+    }
+
+    @Test("What waits at a start is as old as the start at least")
+    func ageAfterStart() throws {
+        let directories = TestDirectories()
+        let first = try directories.open()
+        var appender = first.appender(worker: 0)
+        appender.appendNumbered(5)
+        first.abandon()
+        directories.disk.fault = .full
+        let store = try directories.open()
+        defer { store.abandon() }
+        directories.clock.advance(7_000_000)
+        let age = store.rings[0].oldestUnflushedMicroseconds(now: directories.clock.microseconds)
+        #expect(age >= 7_000_000)
+    }
+
     @Test("Nothing new is no sync")
     func idle() throws {
         let directories = TestDirectories()

@@ -216,6 +216,41 @@ struct RecoveryTests {
         #expect(last.isClaimed)
     }
 
+    @Test(
+        "A copy in another directory of the same machine has claimed nothing; the original goes on")
+    func copyBeside() throws {
+        let original = TestDirectories()
+        original.tellsPlaces = true
+        let first = try original.open()
+        try first.markClaimed()
+        #expect(first.machine.hasPrefix("test-machine:"))
+        first.abandon()
+        let copy = TestDirectories()
+        copy.tellsPlaces = true
+        try FileSystem.makeDirectories(copy.root)
+        let code = try ChildProcess.start(["cp", "-a", original.spool, copy.spool]).wait()
+        #expect(code == 0)
+        let second = try copy.open()
+        #expect(!second.isClaimed && second.machine != first.machine)
+        #expect(second.notices.contains { $0.contains("in another directory") })
+        second.abandon()
+        let again = try original.open()
+        defer { again.abandon() }
+        #expect(again.isClaimed && again.machine == first.machine)
+    }
+
+    @Test("A spool of before directories were told goes on where it is")
+    func placeUntold() throws {
+        let directories = TestDirectories()
+        let first = try directories.open()
+        try first.markClaimed()
+        first.abandon()
+        directories.tellsPlaces = true
+        let second = try directories.open()
+        defer { second.abandon() }
+        #expect(second.isClaimed && second.machine.hasPrefix("test-machine:"))
+    }
+
     @Test("A ring gone with the machine is another loss, and after a clean stop it is none")
     func restartedMachine() throws {
         let directories = TestDirectories()

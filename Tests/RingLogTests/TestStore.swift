@@ -23,6 +23,7 @@ final class TestDirectories {
     let disk = FaultyDisk()
     var bootID = EntityID(high: 1, low: 2)
     var machine = "test-machine"
+    var tellsPlaces = false
     /// What is made of a doubtful wall clock.
     var judge: RingLogStore.ClockJudge = { wall, _ in wall }
 
@@ -44,7 +45,8 @@ final class TestDirectories {
                 quotaBytes: segments * segmentBytes, syncMicroseconds: 100_000,
                 retainMicroseconds: retain),
             files: disk, clock: { [clock] in clock.microseconds },
-            host: HostIdentity(bootID: bootID, machine: machine), judge: judge)
+            host: HostIdentity(bootID: bootID, machine: machine, tellsPlaces: tellsPlaces),
+            judge: judge)
     }
 
     func files(_ directory: String, _ suffix: String) throws -> [String] {

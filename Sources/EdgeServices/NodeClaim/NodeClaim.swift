@@ -38,8 +38,8 @@ enum NodeClaim {
                 \(row.machine)); give this node an id of its own, or bring that spool directory back
                 """)
         }
-        // The same spool on two machines is a copy: while one of them is alive, the other waits.
-        if row.machine != identity.machine, !row.machine.hasSuffix(leftMark),
+        // The same spool in two places is a copy: while one of them is alive, the other waits.
+        if !isSame(row.machine, identity.machine), !row.machine.hasSuffix(leftMark),
             row.unseenSeconds < aliveSeconds
         {
             return .refused(
@@ -58,5 +58,11 @@ enum NodeClaim {
                 """)
         }
         return .claimed
+    }
+
+    /// Whether a row names the machine and directory of a claim; a row of before directories were told
+    /// names the machine alone.
+    private static func isSame(_ stored: String, _ mine: String) -> Bool {
+        stored == mine || mine.hasPrefix("\(stored):")
     }
 }
