@@ -54,7 +54,15 @@ extension Daemon {
         let path = HandOverLimits.path(besides: configuration.ops.socket)
         let begun = SystemClock.monotonicNanoseconds()
         do throws(HandOverError) {
-            guard let found = try Predecessor.takeOver(path: path) else {
+            let spool = configuration.spool.directory
+            let found = try Predecessor.takeOver(path: path) { process in
+                // It would end, and this one be refused the node.
+                RingLogStore.holder(of: spool) == process
+                    ? nil
+                    : "spool.directory \(spool) is not that of the running process \(process): a "
+                        + "take-over goes on with the same spool; it serves on"
+            }
+            guard let found else {
                 log.notice("nothing to take over: no clickd behind \(path)")
                 return inherited
             }

@@ -73,10 +73,14 @@ public struct HandOverError: Error, Sendable {
 public enum Predecessor {
     /// Asks the daemon behind a door for all that outlives it, and waits for its end.
     ///
+    /// - Parameter objection: Given the daemon's process ID before anything is asked of it; why it is
+    ///   not to be taken over, or nil.
     /// - Returns: Nil when no daemon is there.
-    /// - Throws: ``HandOverError`` when it does not end in time, is another user's, or speaks
-    ///   another version; it goes on serving then, or serves again.
-    public static func takeOver(path: String) throws(HandOverError) -> Inheritance? {
+    /// - Throws: ``HandOverError`` when it does not end in time, is another user's, speaks another
+    ///   version, or there is an objection; it goes on serving then, or serves again.
+    public static func takeOver(
+        path: String, objection: (Int32) -> String? = { _ in nil }
+    ) throws(HandOverError) -> Inheritance? {
         let socket: FileDescriptor
         do throws(Errno) {
             socket = try PacketSocket.connect(path, timeoutSeconds: HandOverLimits.wordSeconds)
@@ -85,6 +89,11 @@ public enum Predecessor {
             throw HandOverError(message: "cannot ask \(path) for its sockets: \(error)")
         }
         var inheritance = Inheritance()
+        if let peer = try? PacketSocket.peer(socket.rawValue),
+            let objection = objection(peer.processID)
+        {
+            throw HandOverError(message: objection)
+        }
         do throws(Errno) {
             let peer = try PacketSocket.peer(socket.rawValue)
             guard peer.userID == CurrentProcess.userID else {

@@ -37,6 +37,13 @@ final class DirectoryLock: Sendable {
 
     deinit { file.unlock() }
 
+    /// The process that a directory's lock file names; nil without one.
+    static func holder(of directory: String) -> Int32? {
+        guard let file = try? FileDescriptor.open("\(directory)/lock", .read) else { return nil }
+        let process = holder(of: file)
+        return process > 0 ? process : nil
+    }
+
     /// The pid in a lock file; 0 when its holder has not written it yet.
     private static func holder(of file: borrowing FileDescriptor) -> Int32 {
         withUnsafeTemporaryAllocation(byteCount: 16, alignment: 1) { buffer in

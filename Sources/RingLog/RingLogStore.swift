@@ -87,6 +87,11 @@ public final class RingLogStore: Sendable {
         self.workers = workers
     }
 
+    /// The process that holds a ring or spool directory, or held it last; nil when nobody has.
+    public static func holder(of directory: String) -> Int32? {
+        DirectoryLock.holder(of: directory)
+    }
+
     /// Whether this spool has claimed its node in the database before.
     public var isClaimed: Bool { spooler.isClaimed }
 

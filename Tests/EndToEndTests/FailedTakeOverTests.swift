@@ -129,4 +129,22 @@ struct FailedTakeOverTests {
             try expectServes(stack, visitors, as: process)
         }
     }
+
+    @Test("A successor with another spool ends with 73 before anything is handed over")
+    func otherSpool() throws {
+        try Stacks.with { stack in
+            try stack.startClickd()
+            let process = stack.clickd?.id
+            let visitors = try Visitors(stack.address)
+            visitors.awaitAnswers(50)
+            stack.settings["spool"] = "{ directory: \(stack.directory)/other-spool }"
+            try stack.writeConfiguration()
+            let result = try stack.run([
+                "\(stack.binaries)/clickd", "run", "--take-over", "--config", stack.configuration,
+            ])
+            #expect(result.code == 73 && result.output.contains("spool.directory"), "\(result)")
+            #expect(!FileSystem.exists("\(stack.directory)/other-spool/identity"))
+            try expectServes(stack, visitors, as: process)
+        }
+    }
 }
