@@ -264,7 +264,8 @@ public final class Daemon: Sendable {
         if (try? FileSystem.isMemoryBacked(configuration.spool.directory)) == true {
             let path = configuration.spool.directory
             log.warning(
-                "spool.directory \(path) is in memory: a power cut takes 200s too; use a disk")
+                "spool.directory \(path) is in memory: a power cut takes what was acknowledged; use a disk"
+            )
         }
         if !store.isRingMemoryBacked {
             log.warning(

@@ -210,8 +210,8 @@ extension EventLoop {
         adjust(index, watch)
     }
 
-    /// Watches the client for what it is needed for now, and the successor while there is room for
-    /// what it says.
+    /// Watches the client for bytes or, while some are kept for it, for room; the successor while there
+    /// is room for what it says.
     private mutating func adjust(_ index: Int, _ watch: borrowing Epoll) {
         guard relays[index].phase != .over else { return }
         let isFull = relays[index].output != nil

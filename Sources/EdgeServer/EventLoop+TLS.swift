@@ -282,7 +282,10 @@ extension EventLoop {
     /// something else; false when the budget is spent.
     private mutating func keepUnread(_ index: Int) -> Bool {
         let bytes = wire.unread
-        guard let source = bytes.baseAddress, !bytes.isEmpty else { return true }
+        // Whoever has had the last answer is not asked any more.
+        guard let source = bytes.baseAddress, !bytes.isEmpty,
+            !slab[index].pointee.closesAfterOutput
+        else { return true }
         let size = pool.smallest(for: bytes.count)
         guard let block = takeBlock(size, for: index, of: .request) else { return false }
         block.copyMemory(from: source, byteCount: bytes.count)

@@ -89,17 +89,17 @@ public enum Predecessor {
             throw HandOverError(message: "cannot ask \(path) for its sockets: \(error)")
         }
         var inheritance = Inheritance()
-        if let peer = try? PacketSocket.peer(socket.rawValue),
-            let objection = objection(peer.processID)
-        {
-            throw HandOverError(message: objection)
-        }
         do throws(Errno) {
             let peer = try PacketSocket.peer(socket.rawValue)
             guard peer.userID == CurrentProcess.userID else {
                 throw .notPermitted
             }
             inheritance.processID = peer.processID
+        } catch {
+            throw HandOverError(message: "cannot tell who is behind \(path): \(error)")
+        }
+        if let reason = objection(inheritance.processID) { throw HandOverError(message: reason) }
+        do throws(Errno) {
             try say(HandOverWord.hello, to: socket)
             try takeSockets(&inheritance, from: socket)
             try say(HandOverWord.drain, to: socket)

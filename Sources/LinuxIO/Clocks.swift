@@ -73,6 +73,15 @@ public enum MachineIdentity {
         let id = line(of: "/etc/machine-id")
         return id.isEmpty ? hostName() : id
     }
+    /// A machine's name and a directory on it, `id:inode`, at most 61 bytes: a copy of the directory on
+    /// the same machine has another.
+    public static func place(_ machine: String, inode: UInt64) -> String {
+        "\(String(decoding: machine.utf8.prefix(40), as: UTF8.self)):\(inode)"
+    }
+    /// Whether what was stored names this place; before directories were told it was the machine alone.
+    public static func isSame(_ stored: String, _ place: String) -> Bool {
+        stored == place || place.hasPrefix("\(stored):")
+    }
     /// The host's name.
     public static func hostName() -> String { line(of: "/proc/sys/kernel/hostname") }
 

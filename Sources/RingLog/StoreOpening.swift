@@ -34,7 +34,7 @@ struct StoreOpening {
     let files: any SpoolFileSystem
     let clock: @Sendable () -> Int64
     let bootID: EntityID
-    private var machine: [UInt8]
+    private var machine: String
     private let tellsPlaces: Bool
 
     private var notices: [String] = []
@@ -53,7 +53,7 @@ struct StoreOpening {
         self.files = files
         self.clock = clock
         bootID = host.bootID
-        machine = Array(host.machine.utf8.prefix(63))
+        machine = String(decoding: host.machine.utf8.prefix(63), as: UTF8.self)
         tellsPlaces = host.tellsPlaces
         var ring = ring
         var spool = spool
@@ -124,7 +124,7 @@ struct StoreOpening {
         next.losses = losses
         // A copy of a claimed spool has claimed nothing.
         if !isHere(identity) { next.isClaimed = false }
-        next.machine = machine
+        next.machine = Array(machine.utf8)
         for index in next.rings.indices {
             let live = found.first { !$0.isRetired && Int($0.ringID) % 32 == index }
             next.rings[index].ringUUID = live?.ringUUID ?? .zero
@@ -134,7 +134,7 @@ struct StoreOpening {
             &found, pool: pool, identityFile: identityFile, identity: next, wake: wake, now: now)
         return OpenedStore(
             ringLock: ringLock, spoolLock: spoolLock, spooler: spooler,
-            spoolUUID: identity.spoolUUID, machine: String(decoding: machine, as: UTF8.self),
+            spoolUUID: identity.spoolUUID, machine: machine,
             notices: notices, isRingMemoryBacked: isMemoryBacked,
             clockCorrection: start - now)
     }
@@ -152,22 +152,19 @@ struct StoreOpening {
 
     // MARK: Identity
 
-    /// The machine and the spool's directory on it: `id:inode`.
-    private func place() throws(RingLogError) -> [UInt8] {
+    /// The machine and the spool's directory on it.
+    private func place() throws(RingLogError) -> String {
         do {
-            let inode = try FileSystem.status(spool.directory).inode
-            // 40 + 1 + 20 digits at most.
-            return machine.prefix(40) + Array(":\(inode)".utf8)
+            return MachineIdentity.place(
+                machine, inode: try FileSystem.status(spool.directory).inode)
         } catch {
             throw .access(spool.directory, error)
         }
     }
 
-    /// Whether this directory on this machine is where the spool was last used; one that was last used
-    /// before places were told is, on the same machine.
+    /// Whether this directory on this machine is where the spool was last used.
     private func isHere(_ identity: SpoolIdentity) -> Bool {
-        identity.machine == machine
-            || tellsPlaces && machine.starts(with: identity.machine + [UInt8(ascii: ":")])
+        MachineIdentity.isSame(String(decoding: identity.machine, as: UTF8.self), machine)
     }
 
     private mutating func openIdentity(
@@ -199,7 +196,7 @@ struct StoreOpening {
         let first = SpoolIdentity(
             spoolUUID: recovery.namedSpool?.spoolUUID ?? Self.randomUUID(), bootID: bootID,
             createdMicroseconds: now, node: node,
-            machine: machine)
+            machine: Array(machine.utf8))
         let file = try IdentityFile(directory: spool.directory, files: files, first: first)
         return (file, first)
     }

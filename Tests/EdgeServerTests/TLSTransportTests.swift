@@ -94,7 +94,7 @@ extension TLSTransportTests {
     func laterReader() throws {
         try overTLS {
             try EdgeFixture(publishing: false).run { edge in
-                let client = try Transport.$current.withValue(.tls) { try edge.client() }
+                let client = try edge.client()
                 // Two records of requests; most of them wait inside the session while the first
                 // answers wait for the reader.
                 try client.send(String(repeating: get("/t.js"), count: 500))
@@ -103,6 +103,7 @@ extension TLSTransportTests {
             }
         }
     }
+
     @Test("Conversions that fill more than a record in one write are all answered")
     func manyConversions() throws {
         try overTLS {

@@ -41,41 +41,48 @@ public struct LoopClock: Sendable {
         let ofDay = Int(now - Int64(day.number) * 86_400)
         let days: StaticString = "SunMonTueWedThuFriSat"
         let months: StaticString = "JanFebMarAprMayJunJulAugSepOctNovDec"
-        var text = InlineArray<40, UInt8>(repeating: 0)
-        var count = 0
-        func append(_ source: StaticString, from start: Int = 0, _ length: Int) {
-            for offset in 0..<length {
-                text[count] = source.utf8Start[start + offset]
-                count += 1
-            }
-        }
-        func append(_ number: Int, digits: Int) {
-            var divisor = digits == 4 ? 1000 : 10
-            while divisor > 0 {
-                text[count] = UInt8(truncatingIfNeeded: 0x30 + number / divisor % 10)
-                count += 1
-                divisor /= 10
-            }
-        }
-        append("Date: ", 6)
-        append(days, from: day.weekday * 3, 3)
-        append(", ", 2)
-        append(dayOfMonth, digits: 2)
-        append(" ", 1)
-        append(months, from: (month - 1) * 3, 3)
-        append(" ", 1)
-        append(year, digits: 4)
-        append(" ", 1)
-        append(ofDay / 3600, digits: 2)
-        append(":", 1)
-        append(ofDay / 60 % 60, digits: 2)
-        append(":", 1)
-        append(ofDay % 60, digits: 2)
-        append(" GMT\r\n", 6)
+        var text = DateText()
+        text.append("Date: ", 6)
+        text.append(days, from: day.weekday * 3, 3)
+        text.append(", ", 2)
+        text.append(dayOfMonth, digits: 2)
+        text.append(" ", 1)
+        text.append(months, from: (month - 1) * 3, 3)
+        text.append(" ", 1)
+        text.append(year, digits: 4)
+        text.append(" ", 1)
+        text.append(ofDay / 3600, digits: 2)
+        text.append(":", 1)
+        text.append(ofDay / 60 % 60, digits: 2)
+        text.append(":", 1)
+        text.append(ofDay % 60, digits: 2)
+        text.append(" GMT\r\n", 6)
         for word in 0..<5 {
             var value: UInt64 = 0
-            for byte in 0..<8 { value |= UInt64(text[word * 8 + byte]) << UInt64(byte * 8) }
+            for byte in 0..<8 { value |= UInt64(text.bytes[word * 8 + byte]) << UInt64(byte * 8) }
             line[word] = value.littleEndian
+        }
+    }
+}
+
+/// The Date line under way; no closure over it, which would be an allocation where nothing is optimised.
+private struct DateText {
+    var bytes = InlineArray<40, UInt8>(repeating: 0)
+    private var count = 0
+
+    mutating func append(_ source: StaticString, from start: Int = 0, _ length: Int) {
+        for offset in 0..<length {
+            bytes[count] = source.utf8Start[start + offset]
+            count += 1
+        }
+    }
+
+    mutating func append(_ number: Int, digits: Int) {
+        var divisor = digits == 4 ? 1000 : 10
+        while divisor > 0 {
+            bytes[count] = UInt8(truncatingIfNeeded: 0x30 + number / divisor % 10)
+            count += 1
+            divisor /= 10
         }
     }
 }

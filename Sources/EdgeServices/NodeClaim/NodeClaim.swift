@@ -1,5 +1,6 @@
 // A spool claims its node before its first ID: two machines with one node id would mint the same
 // IDs.
+internal import LinuxIO
 internal import Tracking
 
 /// A row of `nodes` as far as a claim looks at it.
@@ -39,7 +40,7 @@ enum NodeClaim {
                 """)
         }
         // The same spool in two places is a copy: while one of them is alive, the other waits.
-        if !isSame(row.machine, identity.machine), !row.machine.hasSuffix(leftMark),
+        if !MachineIdentity.isSame(row.machine, identity.machine), !row.machine.hasSuffix(leftMark),
             row.unseenSeconds < aliveSeconds
         {
             return .refused(
@@ -58,11 +59,5 @@ enum NodeClaim {
                 """)
         }
         return .claimed
-    }
-
-    /// Whether a row names the machine and directory of a claim; a row of before directories were told
-    /// names the machine alone.
-    private static func isSame(_ stored: String, _ mine: String) -> Bool {
-        stored == mine || mine.hasPrefix("\(stored):")
     }
 }
