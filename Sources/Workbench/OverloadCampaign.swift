@@ -9,8 +9,8 @@ public struct OverloadCampaign {
     /// Runs of so many seconds each.
     public init(seconds: Int) { self.seconds = seconds }
 
-    /// Measures the capacity over kept and over new connections, then offers 0.5, 1, 2 and 5 times of
-    /// it, and prints what came of it.
+    /// Measures the capacity over kept and over new connections, offers 0.5, 1, 2 and 5 times of it, and
+    /// prints what came of it.
     /// - Returns: Whether at least nine tenths of the capacity were answered at 2 and 5 times of it.
     public func run() throws -> Bool {
         var isFine = true
@@ -24,33 +24,42 @@ public struct OverloadCampaign {
             if let clickd = stack.clickd { try CampaignStage.pin(clickd.id, core: 0) }
             try CampaignStage.pin(CurrentProcess.id, core: 1)
             for (name, isReconnecting) in [("kept connections", false), ("new connections", true)] {
-                var options = PacedLoadOptions(
-                    server: stack.address, paths: ["/demo"],
-                    connections: isReconnecting ? 64 : 1000,
-                    rate: 2_000_000, seconds: seconds)
-                options.isReconnecting = isReconnecting
-                options.depth = isReconnecting ? 1 : 16
-                options.sources = (2...9).map { SocketAddress(bytes: [127, 0, 0, $0], port: 0) }
-                let capacity = try PacedLoad(options).run().answersPerSecond
-                CampaignStage.say("\(name): capacity \(capacity)/s")
-                if isReconnecting { options.connections = 4000 }
-                options.timeoutMicroseconds = 2_000_000
-                for (times, rate) in [
-                    ("0.5", capacity / 2), ("1", capacity), ("2", 2 * capacity),
-                    ("5", 5 * capacity),
-                ] {
-                    options.rate = max(rate, 1)
-                    let answered = try offer(options, times, stack, name)
-                    if rate > capacity { isFine = isFine && answered * 10 >= capacity * 9 }
+                for tenths in [5, 10, 20, 50] {
+                    let capacity = try capacity(stack, isReconnecting)
+                    CampaignStage.say("\(name): capacity \(capacity)/s")
+                    var options = options(stack, isReconnecting)
+                    options.rate = max(1, capacity * tenths / 10)
+                    // More than the kernel's queue holds: what the edge cannot take waits or is dropped.
+                    if isReconnecting { options.connections = 16_000 }
+                    options.timeoutMicroseconds = 2_000_000
+                    let answered = try offer(options, tenths, stack, name)
+                    if tenths > 10 { isFine = isFine && answered * 10 >= capacity * 9 }
                 }
             }
         }
         return isFine
     }
 
+    private func options(_ stack: ServiceStack, _ isReconnecting: Bool) -> PacedLoadOptions {
+        var options = PacedLoadOptions(
+            server: stack.address, paths: ["/demo"], connections: isReconnecting ? 64 : 1000,
+            rate: 2_000_000, seconds: seconds)
+        options.isReconnecting = isReconnecting
+        options.depth = isReconnecting ? 1 : 16
+        options.sources = (2...9).map { SocketAddress(bytes: [127, 0, 0, $0], port: 0) }
+        return options
+    }
+
+    /// Answers a second to clients that always have something to ask and wait for its answer: right
+    /// before each run, for one and the same edge does more or less from minute to minute.
+    private func capacity(_ stack: ServiceStack, _ isReconnecting: Bool) throws -> Int {
+        try PacedLoad(options(stack, isReconnecting)).run().answersPerSecond
+    }
+
     private func offer(
-        _ options: PacedLoadOptions, _ times: String, _ stack: ServiceStack, _ name: String
+        _ options: PacedLoadOptions, _ tenths: Int, _ stack: ServiceStack, _ name: String
     ) throws -> Int {
+        let times = "\(tenths / 10).\(tenths % 10)"
         let operations = SocketAddress.loopback(port: stack.port + 1100)
         let visitor = SocketAddress(bytes: [127, 0, 0, 99], port: 0)
         let watches: [(String, AnswerWatch)] = [

@@ -9,6 +9,14 @@ struct PacedAnswer {
     var due: Int64 = 0
 }
 
+/// A request that a connection has taken.
+struct PacedRequest {
+    /// When it was due.
+    var due: Int64
+    /// When the connection took it.
+    var taken: Int64
+}
+
 /// A connection and its unanswered requests.
 struct PacedConnection {
     private(set) var descriptor: Int32 = -1
@@ -20,8 +28,8 @@ struct PacedConnection {
     var isReady = false
     /// The server sent what is no answer.
     private(set) var isBroken = false
-    /// When each unanswered request was due, oldest first.
-    var pending: [Int64] = []
+    /// Its unanswered requests, oldest first.
+    var pending: [PacedRequest] = []
     /// Of the pending ones, those whose bytes were handed to the socket or lie in `remainder`.
     var sentRequests = 0
     /// The position in the list of requests.
@@ -78,7 +86,7 @@ struct PacedConnection {
             }
             position += count
             if answer.status < 200 { continue }
-            answer.due = pending.removeFirst()
+            answer.due = pending.removeFirst().due
             answers.append(answer)
             sentRequests -= 1
         }

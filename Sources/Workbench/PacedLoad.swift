@@ -21,7 +21,9 @@ public struct PacedLoadOptions: Sendable {
     public var depth = 1
     /// Whether each request goes over a connection of its own; `connections` may be open at once.
     public var isReconnecting = false
-    /// Microseconds after which an unanswered request is a failure, and its connection closed.
+    /// Microseconds after which a request that was sent and not answered is a failure, and its
+    /// connection closed. One that has waited as long for a connection is never sent: whoever asked
+    /// has gone, and the server shall not be asked for him.
     public var timeoutMicroseconds: Int64 = 10_000_000
 
     /// Options for a GET of each path, as a browser asks.
@@ -45,7 +47,8 @@ public struct PacedLoadResult: Sendable {
     public var statuses: [Int: Int] = [:]
     /// Requests sent and not answered: connections refused, reset or timed out.
     public var failures = 0
-    /// Requests that fell due and were never sent, for all connections were busy.
+    /// Requests that fell due and were never sent, for all connections were busy until they were
+    /// too late.
     public var unsent = 0
     /// Microseconds from the first due time to the last answer.
     public var elapsedMicroseconds: Int64 = 0
@@ -67,8 +70,10 @@ public struct PacedLoad: ~Copyable {
     private var ready: ReadyRing
     private var result = PacedLoadResult()
     private var start: Int64 = 0
-    /// Requests handed to connections.
-    private var sent = 0
+    /// The number of the next request: those before it were handed to connections, or given up.
+    private var position = 0
+    /// Requests given up for they were too late.
+    private var abandoned = 0
     private var inFlight = 0
     private var answers: [PacedAnswer] = []
     private let chunk: UnsafeMutableRawBufferPointer
@@ -116,19 +121,22 @@ public struct PacedLoad: ~Copyable {
             let now = PacedLoad.now()
             let dueCount =
                 now >= end ? total : Int(now - start) * options.rate / 1_000_000 + 1
-            if now < end { send(upTo: min(dueCount, total)) }
+            if now < end {
+                abandon(now)
+                send(upTo: min(dueCount, total), now)
+            }
             if now >= end, inFlight == 0 { break }
             if now - lastSweep >= 100_000 {
                 lastSweep = now
                 sweep(now)
             }
-            let next = sent < total && now < end && !ready.isEmpty ? due(sent) : now + 5000
+            let next = position < total && now < end && !ready.isEmpty ? due(position) : now + 5000
             let count = epoll.wait(events, microseconds: max(0, min(next - now, 5000)))
-            for position in 0..<count {
-                handle(Int(events.data(position) & 0xFFFF_FFFF), events.data(position) >> 32)
+            for event in 0..<count {
+                handle(Int(events.data(event) & 0xFFFF_FFFF), events.data(event) >> 32)
             }
         }
-        result.unsent = total - sent
+        result.unsent = total - position + abandoned
         return result
     }
 
@@ -138,8 +146,8 @@ public struct PacedLoad: ~Copyable {
         let limit = PacedLoad.now() + 10_000_000
         while connections.contains(where: { $0.isConnecting }), PacedLoad.now() < limit {
             let count = epoll.wait(events, microseconds: 5000)
-            for position in 0..<count {
-                handle(Int(events.data(position) & 0xFFFF_FFFF), events.data(position) >> 32)
+            for event in 0..<count {
+                handle(Int(events.data(event) & 0xFFFF_FFFF), events.data(event) >> 32)
             }
         }
     }
@@ -160,13 +168,21 @@ public struct PacedLoad: ~Copyable {
         UInt64(connections[index].generation) << 32 | UInt64(index)
     }
 
-    private mutating func send(upTo dueCount: Int) {
-        while sent < dueCount, let index = ready.next() {
+    /// Gives up the requests that were due longer ago than anybody waits.
+    private mutating func abandon(_ now: Int64) {
+        let late = Int(max(0, now - options.timeoutMicroseconds - start)) * options.rate / 1_000_000
+        guard late > position else { return }
+        abandoned += late - position
+        position = late
+    }
+
+    private mutating func send(upTo dueCount: Int, _ now: Int64) {
+        while position < dueCount, let index = ready.next() {
             connections[index].isReady = false
-            let time = due(sent)
-            sent += 1
+            let request = PacedRequest(due: due(position), taken: now)
+            position += 1
             inFlight += 1
-            connections[index].pending.append(time)
+            connections[index].pending.append(request)
             if connections[index].descriptor < 0 {
                 open(index)
             } else {
@@ -271,7 +287,7 @@ public struct PacedLoad: ~Copyable {
     private mutating func sweep(_ now: Int64) {
         for index in connections.indices {
             guard let first = connections[index].pending.first else { continue }
-            if now - first > options.timeoutMicroseconds { fail(index) }
+            if now - first.taken > options.timeoutMicroseconds { fail(index) }
         }
     }
 }

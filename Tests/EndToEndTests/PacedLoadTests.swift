@@ -42,7 +42,7 @@ struct PacedLoadTests {
         for cut in 0...bytes.count {
             var connection = PacedConnection()
             connection.begin(0)
-            connection.pending = [1, 2, 3]
+            connection.pending = [1, 2, 3].map { PacedRequest(due: $0, taken: $0) }
             var answers: [PacedAnswer] = []
             for part in [bytes[..<cut], bytes[cut...]] {
                 Array(part).withUnsafeBytes { connection.read($0, into: &answers) }
@@ -60,7 +60,7 @@ struct PacedLoadTests {
         ])
     func noAnswer(text: String, pending: Int) {
         var connection = PacedConnection()
-        connection.pending = Array(repeating: 0, count: pending)
+        connection.pending = Array(repeating: PacedRequest(due: 0, taken: 0), count: pending)
         var answers: [PacedAnswer] = []
         Array(text.utf8).withUnsafeBytes { connection.read($0, into: &answers) }
         #expect(connection.isBroken && answers.isEmpty)
@@ -82,6 +82,21 @@ struct PacedLoadTests {
                 #expect(result.answers(404) > 0)
             }
         }
+    }
+
+    @Test("What waits too long for a connection is never sent; what is sent and not answered fails")
+    func silence() throws {
+        let port = try SocketAddress.freePort()
+        let listener = try Socket.listen(.loopback(port: port), reusePort: false)
+        var options = PacedLoadOptions(
+            server: .loopback(port: port), paths: ["/"], connections: 1, rate: 1000, seconds: 1)
+        options.timeoutMicroseconds = 200_000
+        let result = try PacedLoad(options).run()
+        _ = listener.rawValue  // It accepts nobody; the kernel does.
+        #expect(result.latencies.count == 0)
+        // One connection, given up every 200 ms: its next request is one that is not late yet.
+        #expect((1...10).contains(result.failures), "\(result.failures)")
+        #expect(result.failures + result.unsent == 1000)
     }
 
     @Test("Nobody listening is a failure for every request, not a latency")
