@@ -1,8 +1,9 @@
 // What the main thread says once and not every second: a refused node, clicks that are lost, a wall
-// clock that steps.
+// clock that steps, a full disk, files that somebody removed.
 internal import EdgeServices
 internal import LinuxIO
 internal import Logging
+internal import RingLog
 
 /// What has been said already.
 struct ClaimAndDropReports {
@@ -15,6 +16,8 @@ struct ClaimAndDropReports {
     private var clockSteps = 0
     private var seenClicks: UInt64 = 0
     private var seenAt: Int64?
+    private var wasDiskFull = false
+    private var removedFiles: Set<String> = []
 
     /// Says why this node serves no click, once for each reason.
     mutating func refused(_ claim: NodeClaimState, _ log: Logger) {
@@ -34,6 +37,18 @@ struct ClaimAndDropReports {
         log.error(
             "the wall clock has stepped by a second or more: click IDs go on evenly and are drawn to it slowly; proofs of conversions are judged by it",
             metadata: ["steps_since_start": "\(total)"])
+    }
+
+    /// Says that the disk is full, once each time, and which files have been removed, each once.
+    mutating func stands(_ store: StoreCondition, _ log: Logger) {
+        if store.isDiskFull, !wasDiskFull { log.error("\(StoreCondition.fullDisk)") }
+        wasDiskFull = store.isDiskFull
+        for path in store.removedRings where removedFiles.insert(path).inserted {
+            log.error("\(StoreCondition.removedRing(path))")
+        }
+        for path in store.removedSpoolFiles where removedFiles.insert(path).inserted {
+            log.critical("\(StoreCondition.removedSpoolFile(path))")
+        }
     }
 
     /// Says that clicks are being lost, now and then for as long as that goes on.

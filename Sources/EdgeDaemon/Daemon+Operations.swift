@@ -15,10 +15,12 @@ extension Daemon {
             let now = SystemClock.wallMicroseconds()
             return store.rings.map { RingFacts($0, now: now) }
         }
-        sources.spool = { [store, pressure] in
+        sources.spool = { [store, state, pressure] in
             var facts = SpoolFacts()
             facts.usedBytes = store.spoolUsedBytes()
             facts.quotaBytes = store.quotaBytes
+            facts.roomBytes = state.store.roomBytes
+            facts.isDiskFull = state.store.isDiskFull
             facts.durabilityLost = store.durabilityLost
             let reading = pressure.reading
             facts.usedPercent = reading.usedPercent
@@ -51,8 +53,9 @@ extension Daemon {
             }
         }
         sources.warnings = { [state] in
-            state.isDropping
-                ? ["ring and spool are full: clicks are redirected and not recorded"] : []
+            (state.isDropping
+                ? ["ring and spool are full: clicks are redirected and not recorded"] : [])
+                + state.store.warnings
         }
         sources.silentLoops = { [state] in state.edge?.silentLoops.count ?? 0 }
         sources.certificatesEnd = { [state] in state.edge?.certificatesEnd }

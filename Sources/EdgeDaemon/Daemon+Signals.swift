@@ -27,6 +27,8 @@ extension Daemon {
         var hasReported = false
         var reports = ClaimAndDropReports()
         state.edge = edge
+        state.store = store.condition()
+        CurrentProcess.returnUnusedMemory()
         do throws(Errno) {
             let signals = try Signals.descriptor()
             let epoll = try Epoll()
@@ -48,6 +50,8 @@ extension Daemon {
                 reports.stepped(counters.total(.clockSteps), log)
                 state.isDropping = reports.dropped(
                     UInt64(clamping: counters.total(.clicksDropped)), log)
+                state.store = store.condition()
+                reports.stands(state.store, log)
                 measurePressure()
                 // The service manager restarts a daemon whose loops stand still for too long.
                 if edge.silentLoops.isEmpty { ServiceNotification.send("WATCHDOG=1") }
@@ -180,7 +184,7 @@ extension Daemon {
     func measurePressure() {
         let now = SystemClock.monotonicNanoseconds() / 1000
         let crossed = pressure.observe(
-            now: now, used: store.spoolUsedBytes(), quota: store.quotaBytes)
+            now: now, used: store.spoolUsedBytes(), quota: state.store.roomBytes)
         guard let crossed else { return }
         let left = pressure.reading.secondsUntilFull.map { "\($0)" } ?? "unknown"
         log.warning(

@@ -2,6 +2,7 @@
 internal import EdgeServer
 internal import EdgeServices
 internal import LinuxIO
+internal import RingLog
 internal import Synchronization
 
 /// Orders and facts that any thread may set and the main thread acts upon.
@@ -13,6 +14,7 @@ final class DaemonState: Sendable {
         var exitCode: Int32 = 0
         var edge: EdgeServer?
         var isDropping = false
+        var store = StoreCondition()
         var configurationText: [UInt8] = []
     }
 
@@ -52,6 +54,12 @@ final class DaemonState: Sendable {
     var isDropping: Bool {
         get { facts.withLock { $0.isDropping } }
         set { facts.withLock { $0.isDropping = newValue } }
+    }
+
+    /// How ring and spool stood a second ago at most.
+    var store: StoreCondition {
+        get { facts.withLock { $0.store } }
+        set { facts.withLock { $0.store = newValue } }
     }
 
     /// The edge, once it serves: who reloads tells it.

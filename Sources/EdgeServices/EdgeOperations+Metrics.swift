@@ -135,12 +135,17 @@ extension EdgeOperations {
         text.gauge("spool_used_bytes", "Bytes of the spool directory in use.", spool.usedBytes)
         text.gauge("spool_quota_bytes", "Bytes that the spool may use.", spool.quotaBytes)
         text.gauge(
-            "spool_used_percent", "Unflushed records, in per cent of the quota.", spool.usedPercent)
+            "spool_room_bytes", "The quota, or less where the disk has less room.", spool.roomBytes)
+        text.gauge(
+            "spool_disk_full", "1 when the disk has no room for a segment that is wanted.",
+            spool.isDiskFull ? 1 : 0)
+        text.gauge(
+            "spool_used_percent", "Unflushed records, in per cent of the room.", spool.usedPercent)
         text.gauge(
             "spool_growth_bytes_per_second", "By how much the unflushed records grow.",
             spool.bytesPerSecond)
         if let left = spool.secondsUntilFull {
-            text.gauge("spool_until_full_seconds", "Time until the quota at that rate.")
+            text.gauge("spool_until_full_seconds", "Time until there is no room at that rate.")
             text.sample(left)
         }
         text.gauge(

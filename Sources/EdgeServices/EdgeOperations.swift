@@ -52,13 +52,17 @@ public struct SpoolFacts: Sendable {
     public var usedBytes = 0
     /// Bytes that it may use.
     public var quotaBytes = 0
+    /// Bytes that it can use: the quota, or less where the disk has less room.
+    public var roomBytes = 0
+    /// Whether the disk has no room for another segment that is wanted.
+    public var isDiskFull = false
     /// Whether a sync has failed since the start: what followed is not promised to be on disk.
     public var durabilityLost = false
-    /// How full of unflushed records it is, in per cent.
+    /// How full of unflushed records it is, in per cent of its room.
     public var usedPercent = 0
     /// Bytes a second by which they grow.
     public var bytesPerSecond = 0
-    /// Seconds until the quota at that rate; nil while they do not grow.
+    /// Seconds until there is no room at that rate; nil while they do not grow.
     public var secondsUntilFull: Int64?
     /// Nothing known yet.
     public init() {}
@@ -373,6 +377,8 @@ public final class EdgeOperations: OperationsHandler {
         json.object("spool") { json in
             json.member("used_bytes", spool.usedBytes)
             json.member("quota_bytes", spool.quotaBytes)
+            json.member("room_bytes", spool.roomBytes)
+            json.member("disk_full", spool.isDiskFull)
             json.member("used_percent", spool.usedPercent)
             json.member("bytes_per_second", spool.bytesPerSecond)
             json.key("seconds_until_full")

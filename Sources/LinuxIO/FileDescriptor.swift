@@ -121,6 +121,16 @@ public struct FileDescriptor: ~Copyable, Sendable {
     /// description.
     public func unlock() { _ = clinux_lock(rawValue, Int16(F_UNLCK)) }
 
+    /// Takes the exclusive lock of a directory, or of a file of any mode, for as long as the
+    /// description is open: flock(2), which knows nothing of ``lockExclusively()``.
+    /// - Throws: ``Errno/wouldBlock`` when another holds it.
+    public func lockWhole() throws(Errno) {
+        _ = try retrying { flock(rawValue, LOCK_EX | LOCK_NB) }
+    }
+
+    /// Gives the lock of ``lockWhole()`` back.
+    public func unlockWhole() { _ = flock(rawValue, LOCK_UN) }
+
     /// A second descriptor of the same description.
     public func duplicate() throws(Errno) -> FileDescriptor {
         FileDescriptor(owning: try retrying { clinux_fcntl_int(rawValue, F_DUPFD_CLOEXEC, 0) })
@@ -141,6 +151,8 @@ public struct FileStatus: Sendable {
     public let isDirectory: Bool
     /// The inode number.
     public let inode: UInt64
+    /// Names that it has; 0 for a file that was removed while somebody had it open.
+    public let links: Int
     /// When its content last changed, seconds since 1970.
     public let modifiedSeconds: Int64
 
@@ -151,6 +163,7 @@ public struct FileStatus: Sendable {
         isRegularFile = value.st_mode & S_IFMT == S_IFREG
         isDirectory = value.st_mode & S_IFMT == S_IFDIR
         inode = UInt64(value.st_ino)
+        links = Int(value.st_nlink)
         modifiedSeconds = Int64(value.st_mtim.tv_sec)
     }
 }

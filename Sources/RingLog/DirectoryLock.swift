@@ -1,13 +1,22 @@
-// A directory of one's own: made 0700, owner checked, held by a lock file with the holder's pid.
+// A directory of one's own: made 0700, owner checked, held by its own lock and by a lock file with the
+// holder's pid. The file alone would not do: who removes it lets a second process in.
 internal import LinuxIO
 
 /// The exclusive use of a directory, given back when its owner lets go of it.
 final class DirectoryLock: Sendable {
     private let file: FileDescriptor
+    private let whole: FileDescriptor
 
     /// Makes the directory when it is missing, checks whose it is, and takes its lock at once.
     init(_ directory: String) throws(RingLogError) {
-        try DirectoryLock.prepare(directory)
+        whole = try DirectoryLock.prepare(directory)
+        do {
+            try whole.lockWhole()
+        } catch .wouldBlock {
+            throw .lockedBy(pid: DirectoryLock.holder(of: directory) ?? 0, path: directory)
+        } catch {
+            // A network's file system may lock files alone.
+        }
         let path = "\(directory)/lock"
         do {
             file = try FileDescriptor.open(path, [.readWrite, .create])
@@ -35,7 +44,10 @@ final class DirectoryLock: Sendable {
         }
     }
 
-    deinit { file.unlock() }
+    deinit {
+        whole.unlockWhole()
+        file.unlock()
+    }
 
     /// The process that a directory's lock file names; nil without one.
     static func holder(of directory: String) -> Int32? {
@@ -53,8 +65,9 @@ final class DirectoryLock: Sendable {
         }
     }
 
-    /// Makes the directory and checks that it is one, our own, and closed to others' writing.
-    private static func prepare(_ directory: String) throws(RingLogError) {
+    /// Makes the directory, opens it, and checks that it is one, our own, and closed to others'
+    /// writing.
+    private static func prepare(_ directory: String) throws(RingLogError) -> FileDescriptor {
         do {
             try FileSystem.makeDirectories(directory, permissions: 0o700)
         } catch .accessDenied {
@@ -63,9 +76,10 @@ final class DirectoryLock: Sendable {
             throw error == .notDirectory
                 ? .access(directory, error) : .cannotCreate(path: directory, error)
         }
+        let whole = try open(directory)
         let status: FileStatus
         do {
-            status = try FileDescriptor.open(directory, [.read, .directory]).status()
+            status = try whole.status()
         } catch {
             throw .access(directory, error)
         }
@@ -74,6 +88,15 @@ final class DirectoryLock: Sendable {
         }
         guard status.permissions & 0o022 == 0 else {
             throw .rights(path: directory, reason: "others can write to it; chmod 700 it")
+        }
+        return whole
+    }
+
+    private static func open(_ directory: String) throws(RingLogError) -> FileDescriptor {
+        do {
+            return try FileDescriptor.open(directory, [.read, .directory])
+        } catch {
+            throw .access(directory, error)
         }
     }
 }

@@ -34,7 +34,8 @@ public enum RingLogError: Error, Sendable {
     public var message: String {
         switch self {
         case .lockedBy(let pid, let path):
-            "\(path) is in use by process \(pid); stop it or configure another directory"
+            "\(path) is in use by \(pid > 0 ? "process \(pid)" : "another process"); "
+                + "stop it or configure another directory"
         case .cannotCreate(let path, let error):
             "cannot create \(path): \(error)"
         case .rights(let path, let reason):

@@ -31,7 +31,7 @@ public final class RingLogStore: Sendable {
 
     private let workers: Int
     private let wake: SpoolerWake
-    private let spooler: Spooler
+    let spooler: Spooler
     private let locks: Mutex<[DirectoryLock]>
     private let thread = Mutex<SpoolerThread?>(nil)
 

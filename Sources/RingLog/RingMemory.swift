@@ -71,16 +71,22 @@ final class RingMemory: @unchecked Sendable {
     let header: RingHeader
     let path: String
     private let mapping: MappedFile
+    /// Told apart from whatever lies at `path` later.
+    private let file: FileDescriptor
     /// The body's first byte; as many bytes again behind it mirror it.
     let body: UnsafeMutableRawPointer
     let slotCount: UInt64
     let seed: UInt32
     let headSlot, headSequence, tailSlot, tailSequence, epoch: SharedCell
 
-    private init(header: RingHeader, path: String, mapping: consuming MappedFile) {
+    private init(
+        header: RingHeader, path: String, file: consuming FileDescriptor,
+        mapping: consuming MappedFile
+    ) {
         let base = mapping.bytes.baseAddress.unsafelyUnwrapped  // A mapping is never empty.
         self.header = header
         self.path = path
+        self.file = file
         self.mapping = mapping
         body = base + RingLogLimits.fileHeadBytes
         slotCount = UInt64(header.bodyBytes / RingLogLimits.slotBytes)
@@ -98,6 +104,9 @@ final class RingMemory: @unchecked Sendable {
         body + Int(slot % slotCount) * RingLogLimits.slotBytes
     }
 
+    /// Whether somebody has removed the file: the next start will not find it.
+    var isRemoved: Bool { (try? file.status().links) == 0 }
+
     /// Makes a ring file: every block allocated, so that no store can meet a full file system.
     static func create(_ path: String, header: RingHeader) throws(Errno) -> RingMemory {
         let temporary = "\(path).new"
@@ -111,7 +120,7 @@ final class RingMemory: @unchecked Sendable {
                 writable: true)
             header.encode(to: mapping.bytes)
             try FileSystem.rename(temporary, to: path)
-            return RingMemory(header: header, path: path, mapping: mapping)
+            return RingMemory(header: header, path: path, file: file, mapping: mapping)
         } catch {
             try? FileSystem.remove(temporary)
             throw error
@@ -141,7 +150,7 @@ final class RingMemory: @unchecked Sendable {
             let mapping = try MappedFile(
                 mirroring: file, header: RingLogLimits.fileHeadBytes, body: header.bodyBytes,
                 writable: true)
-            return RingMemory(header: header, path: path, mapping: mapping)
+            return RingMemory(header: header, path: path, file: file, mapping: mapping)
         } catch let error as Errno {
             throw .access(path, error)
         } catch let error as VersionMismatch {

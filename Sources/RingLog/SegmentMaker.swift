@@ -17,6 +17,7 @@ final class SegmentMaker: Sendable {
     /// No two makers of a directory's life give the same name.
     private let prefix = Randomness.bytes(4).map { String($0, radix: 16) }.joined()
     private let count = Atomic<Int>(0)
+    private let metFullDisk = Atomic<Bool>(false)
     private static let zeroBytes = 1 << 20
 
     init(directory: String, files: any SpoolFileSystem, segmentBytes: Int) {
@@ -24,6 +25,9 @@ final class SegmentMaker: Sendable {
         self.files = files
         self.segmentBytes = segmentBytes
     }
+
+    /// Whether the disk was full when a file was last to be made.
+    var hasMetFullDisk: Bool { metFullDisk.load(ordering: .relaxed) }
 
     /// A new file, allocated and zero-filled, so that later writes meet neither a full disk nor
     /// blocks that must first be converted; data and name are durable.
@@ -46,8 +50,10 @@ final class SegmentMaker: Sendable {
             }
             try file.sync()
             try files.syncDirectory(directory)
+            metFullDisk.store(false, ordering: .relaxed)
             return PreparedFile(file: file, path: path)
         } catch {
+            if error.isFull { metFullDisk.store(true, ordering: .relaxed) }
             try? files.remove(path)
             throw error
         }

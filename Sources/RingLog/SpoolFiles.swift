@@ -69,6 +69,9 @@ struct KernelFiles: SpoolFileSystem {
 }
 
 extension SpoolFile {
+    /// Whether somebody has removed the file: the next start will not find it.
+    var isRemoved: Bool { (try? status().links) == 0 }
+
     /// Reads until the buffer is full or the file ends; how much was read.
     func readFully(_ bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws(Errno) -> Int {
         var done = 0

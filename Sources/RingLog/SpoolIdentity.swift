@@ -165,7 +165,7 @@ struct VersionMismatch: Error {
 /// The identity file: two slots written in turn, so that a torn write leaves the other one.
 struct IdentityFile: Sendable {
     private let file: any SpoolFile
-    private let path: String
+    let path: String
 
     /// Opens the file; nil when there is none.
     init?(directory: String, files: any SpoolFileSystem) throws(RingLogError) {
@@ -198,6 +198,9 @@ struct IdentityFile: Sendable {
             throw .cannotCreate(path: path, error)
         }
     }
+
+    /// Whether somebody has removed the file: the next start will not find it.
+    var isRemoved: Bool { file.isRemoved }
 
     /// The newest valid slot; nil when neither is.
     func read() throws(RingLogError) -> SpoolIdentity? {

@@ -153,7 +153,8 @@ final class Spooler: @unchecked Sendable {
         return true
     }
 
-    private func loseDurability() {
+    /// What is written from here on is not promised to last; from any thread.
+    func loseDurability() {
         lost.store(true, ordering: .releasing)
         for handle in handles {
             handle.cells.durabilityLost.publish(1)
@@ -209,6 +210,9 @@ final class Spooler: @unchecked Sendable {
             return false
         }
     }
+
+    /// The identity file's path when somebody has removed it.
+    var removedIdentity: [String] { identityFile.isRemoved ? [identityFile.path] : [] }
 
     /// Notes for good that the spool's node is claimed.
     func markClaimed() throws(Errno) { try write { $0.isClaimed = true } }

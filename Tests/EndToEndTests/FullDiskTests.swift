@@ -149,6 +149,8 @@ struct FullDiskTests {
         #expect(try stack.send(post("with-room")).status == 200)
         _ = try stack.click()
         try stack.setDatabase(away: false)
+        Thread.sleep(microseconds: 1_500_000)
+        #expect(try stack.ask("/metrics").text.contains("\nclickd_spool_disk_full 0\n"))
         // The note of the drops is written when they have ended for a while.
         Thread.sleep(microseconds: 2_000_000)
         try stack.flushAll()
@@ -173,6 +175,9 @@ struct FullDiskTests {
         let metrics = try stack.ask("/metrics").text
         #expect(!metrics.contains("\nclickd_clicks_dropped_total 0\n"))
         #expect(metrics.contains("\nclickd_durability_lost 0\n"), "a full disk is not a failed one")
+        #expect(metrics.contains("\nclickd_spool_disk_full 1\n"))
+        #expect(try stack.statistic("spool", "room_bytes") <= 16 << 20, "less than the quota")
+        #expect(try stack.statistic("spool", "used_percent") >= 75)
         let refused = try stack.send(post("without-room"))
         #expect(refused.status == 503, "\(refused.status) \(refused.text)")
         #expect(refused.header("retry-after") != nil)
@@ -187,6 +192,7 @@ struct FullDiskTests {
         // Ready all the same: links that redirect unrecorded are better than links that break.
         #expect(
             ready.status == 200 && ready.text.contains("ring and spool are full"), "\(ready.text)")
+        #expect(ready.text.contains("the spool's disk is full"), "\(ready.text)")
     }
 
     private func load(_ stack: ServiceStack, seconds: Int) throws -> PacedLoadResult {

@@ -22,6 +22,22 @@ struct OwnershipTests {
         try directories.open().abandon()
     }
 
+    @Test("Lock files that somebody removed let nobody in, whatever becomes of them")
+    func lockFilesRemoved() throws {
+        let directories = TestDirectories()
+        let store = try directories.open()
+        for place in [directories.ring, directories.spool] {
+            try FileSystem.remove("\(place)/lock")
+        }
+        for _ in 0..<2 {
+            let error = #expect(throws: RingLogError.self) { try directories.open() }
+            #expect(error?.exitCode == 73)
+            #expect(error?.message.contains("another process") == true, "\(error?.message ?? "")")
+        }
+        store.abandon()
+        try directories.open().abandon()
+    }
+
     @Test("The spool is locked too, when two rings share it")
     func sharedSpool() throws {
         let directories = TestDirectories()
