@@ -53,6 +53,13 @@ extension ConfigurationLoader {
     /// A handshake's bytes, and the eighth that is kept for answers, in each of 32 loops.
     private static let leastSealedBytes = 32 * (64 << 10)
 
+    /// Whether only one of two can be listened on: all addresses of a family are one of them.
+    private static func overlap(_ one: SocketAddress, _ other: SocketAddress) -> Bool {
+        func isAll(_ address: SocketAddress) -> Bool { address.bytes.allSatisfy { $0 == 0 } }
+        return one.port == other.port && one.bytes.count == other.bytes.count
+            && (one.bytes == other.bytes || isAll(one) || isAll(other))
+    }
+
     private static func checkListeners(
         _ configuration: ClickdConfiguration, _ reader: inout SettingsReader
     ) {
@@ -80,9 +87,12 @@ extension ConfigurationLoader {
                 pair in pair.1.map { (pair.0, $0) }
             }
         for (key, address) in named where address.port != 0 {
-            if let other = taken.first(where: { $0.address == address && $0.key != key }) {
+            if let other = taken.first(where: { overlap($0.address, address) }) {
                 reader.reportConflict(
-                    [key, other.key], "\(key): \(address) is \(other.key)'s too")
+                    [key, other.key],
+                    other.address == address
+                        ? "\(key): \(address) is \(other.key)'s too"
+                        : "\(key): \(address) and \(other.key)'s \(other.address) are one port")
             }
             taken.append((key, address))
         }

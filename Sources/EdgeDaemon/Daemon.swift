@@ -96,11 +96,7 @@ public final class Daemon: Sendable {
         self.log = log
         workers = configuration.http.workerCount(cores: CurrentProcess.availableCores)
         connectionLimit = try Daemon.connectionLimit(configuration, workers: workers, log)
-        do throws(ClickKeyFileError) {
-            keys = try ClickKeyFile.load(configuration.keys.click)
-        } catch {
-            throw StartError(error.exitCode, error.message)
-        }
+        keys = try Daemon.loadKeys(configuration)
         directory = EdgeDirectory(loops: workers)
         counters = EdgeCounters(loops: workers)
         (state, linkSync) = try Daemon.makeFollower(configuration, keys, directory, log)
@@ -245,6 +241,30 @@ public final class Daemon: Sendable {
         if let door, door.hasSuccessor, isQuiet { leave(to: door, edge, since: begun) }
         log.info("drained")
         return state.exitCode
+    }
+
+    /// What is wrong with the files that a configuration names, certificates aside, and the exit code
+    /// for it; nil when a start can read them.
+    public static func fileFault(
+        _ configuration: ClickdConfiguration
+    ) -> (message: String, exitCode: Int32)? {
+        do throws(StartError) {
+            _ = try Daemon.loadKeys(configuration)
+            _ = try Daemon.openPlaces(configuration)
+            return nil
+        } catch {
+            return (error.message, error.exitCode)
+        }
+    }
+
+    private static func loadKeys(
+        _ configuration: ClickdConfiguration
+    ) throws(StartError) -> ClickKeys {
+        do throws(ClickKeyFileError) {
+            return try ClickKeyFile.load(configuration.keys.click)
+        } catch {
+            throw StartError(error.exitCode, error.message)
+        }
     }
 
     /// The database of places; nil when none is configured.

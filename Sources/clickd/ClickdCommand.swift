@@ -47,6 +47,10 @@ struct RunCommand: ParsableCommand {
             CurrentProcess.exitNow(error.exitCode)
         }
         if checksOnly {
+            if let fault = Daemon.fileFault(configuration) {
+                CurrentProcess.writeError("\(path): \(fault.message)\n")
+                CurrentProcess.exitNow(fault.exitCode)
+            }
             CurrentProcess.writeOutput("\(path): valid\n")
             return
         }

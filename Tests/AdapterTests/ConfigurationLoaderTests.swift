@@ -180,6 +180,9 @@ struct ConfigurationLoaderTests {
             ("spool: { directory: /dev/./shm//clickd/ }", "ring.directory"),
             ("http: { listen: [] }", "http.listen"),
             ("http: { listen: ['127.0.0.1:9180'] }", "ops.listen"),
+            ("http: { listen: ['0.0.0.0:9180'] }", "ops.listen"),
+            ("http: { listen: ['127.0.0.1:80', '0.0.0.0:80'] }", "http.listen"),
+            ("http: { listen: ['[::1]:80', '[::]:80', '0.0.0.0:80'] }", "http.listen"),
             ("ops: { listen: '127.0.0.1:9181' }", "attribution.ops.listen"),
             ("ops: { socket: var/attributiond.sock }", "attribution.ops.socket"),
             ("https: { listen: ['127.0.0.1:443'] }", "https.listen"),
@@ -207,6 +210,12 @@ struct ConfigurationLoaderTests {
         let found = error?.problems.map(\.description) ?? []
         #expect(found.contains { $0.hasPrefix("c.yaml:2: postgres.dsn: libpq cannot read it") })
         #expect(!found.contains { $0.contains("hunter2") || $0.contains("bogus") })
+    }
+
+    @Test("One port on two addresses, or on all of each family, is no contradiction")
+    func onePort() throws {
+        _ = try load("node: { id: 0 }\nhttp: { listen: ['127.0.0.1:80', '127.0.0.2:80'] }")
+        _ = try load("node: { id: 0 }\nhttp: { listen: ['0.0.0.0:80', '[::]:80'] }")
     }
 
     @Test("Port 0 never contradicts itself")

@@ -86,9 +86,23 @@ struct RefusalTests {
             result = try start(stack.configuration)
             #expect(result.code == 78, "\(result.output)")
             try FileSystem.remove(key)
-            result = try start(stack.configuration)
+            for flags in [[], ["--check-config"]] {
+                result = try stack.run(
+                    [clickd, "run", "--config", stack.configuration] + flags)
+                #expect(
+                    result.code == 78 && result.output.contains("clickctl key new"),
+                    "\(result.output)")
+            }
             #expect(
-                result.code == 78 && result.output.contains("clickctl key new"), "\(result.output)")
+                try stack.run([
+                    "\(stack.binaries)/clickctl", "key", "new", key,
+                ]).code == 0)
+            stack.settings["geoip"] = "{ database: \(stack.configuration) }"
+            try stack.writeConfiguration()
+            result = try stack.run([
+                clickd, "run", "--config", stack.configuration, "--check-config",
+            ])
+            #expect(result.code == 78 && result.output.contains("geoip.database"))
             #expect(try start("\(stack.directory)/none.yaml").code == 78)
             let bad = "\(stack.directory)/bad.yaml"
             let text = "node: { id: 128 }\nhttp: { listne: [] }\nring: { bytes: 1KiB }\n"
