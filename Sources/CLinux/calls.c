@@ -2,10 +2,13 @@
 #define _GNU_SOURCE
 #include "clinux.h"
 
+#include <elf.h>
+#include <link.h>
 #include <linux/fs.h>
 #include <linux/sockios.h>
 #include <malloc.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -79,7 +82,27 @@ void clinux_keep_memory_small(void) {
     mallopt(M_ARENA_MAX, 2);
 }
 
-void clinux_return_memory(void) { malloc_trim(0); }
+// Drops the pages of an object's segments that nobody can have written; they are read again from the
+// file's cache when they are needed.
+static int drop_clean_pages(struct dl_phdr_info *object, size_t size, void *unused) {
+    (void)size;
+    (void)unused;
+    if (object->dlpi_addr == getauxval(AT_SYSINFO_EHDR)) return 0;  // The kernel's own, no file.
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    for (int index = 0; index < object->dlpi_phnum; index++) {
+        const ElfW(Phdr) *segment = &object->dlpi_phdr[index];
+        if (segment->p_type != PT_LOAD || (segment->p_flags & PF_W)) continue;
+        uintptr_t first = (object->dlpi_addr + segment->p_vaddr + page - 1) / page * page;
+        uintptr_t end = (object->dlpi_addr + segment->p_vaddr + segment->p_filesz) / page * page;
+        if (end > first) madvise((void *)first, end - first, MADV_DONTNEED);
+    }
+    return 0;
+}
+
+void clinux_return_memory(void) {
+    malloc_trim(0);
+    dl_iterate_phdr(drop_clean_pages, NULL);
+}
 
 ssize_t clinux_send_descriptor(int fd, const void *bytes, size_t length, int descriptor) {
     struct iovec part = {.iov_base = (void *)bytes, .iov_len = length};

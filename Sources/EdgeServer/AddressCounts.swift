@@ -10,19 +10,23 @@ internal import Tracking
 final class AddressCounts: @unchecked Sendable {
     // Sendable: the counters are atomics in memory that lives as long as this object; all else is let.
     private static let columns = 1 << 16
+    private let memory: TableMemory
     private let counters: UnsafeMutablePointer<Atomic<UInt32>>
     private let key: SipHashKey
     private let limit: UInt32
 
     /// Counters at zero; `key` is random.
-    init(limit: Int, key: SipHashKey) {
+    init(limit: Int, key: SipHashKey) throws(Errno) {
         self.limit = UInt32(clamping: limit)
         self.key = key
-        counters = .allocate(capacity: 2 * AddressCounts.columns)
-        for index in 0..<2 * AddressCounts.columns { (counters + index).initialize(to: Atomic(0)) }
+        let stride = MemoryLayout<Atomic<UInt32>>.stride
+        memory = try TableMemory(byteCount: 2 * AddressCounts.columns * stride)
+        // An atomic integer is its bytes: pages of zeros cost nothing before they are counted in.
+        let start = memory.bytes.baseAddress.unsafelyUnwrapped  // A mapping is never empty.
+        counters = start.bindMemory(to: Atomic<UInt32>.self, capacity: 2 * AddressCounts.columns)
     }
 
-    deinit { counters.deallocate() }
+    deinit { memory.deallocate() }
 
     /// Counts a connection in; false (and not counted) when its address has too many.
     func enter(_ peer: PeerAddress) -> Bool {

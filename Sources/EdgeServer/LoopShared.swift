@@ -63,7 +63,7 @@ final class LoopShared: @unchecked Sendable {
         conversionRates = RateTable(rates.conversions)
         unknownRates = RateTable(rates.unknownSlugs)
         clickRates = RateTable(rates.clicks)
-        addresses = AddressCounts(limit: limits.connectionsPerAddress, key: addressKey)
+        addresses = try AddressCounts(limit: limits.connectionsPerAddress, key: addressKey)
         connectionLimit = limits.connections
         admission = Atomic(isAdmitted)
         var wakes: [WakeUp] = []

@@ -157,8 +157,8 @@ import Tracking
 
 @Suite struct AddressCountsTests {
     @Test("An address has its limit and not one more; others are not touched by it")
-    func limit() {
-        let counts = AddressCounts(limit: 3, key: SipHashKey(first: 1, second: 2))
+    func limit() throws {
+        let counts = try AddressCounts(limit: 3, key: SipHashKey(first: 1, second: 2))
         let one = PeerAddress(high: 1 << 32, low: 0, isIPv6: false)
         let other = PeerAddress(high: 2 << 32, low: 0, isIPv6: false)
         for _ in 0..<3 { #expect(counts.enter(one)) }
@@ -170,8 +170,8 @@ import Tracking
     }
 
     @Test("An IPv6 client is its /64")
-    func prefix() {
-        let counts = AddressCounts(limit: 1, key: SipHashKey(first: 1, second: 2))
+    func prefix() throws {
+        let counts = try AddressCounts(limit: 1, key: SipHashKey(first: 1, second: 2))
         #expect(counts.enter(PeerAddress(high: 5, low: 1, isIPv6: true)))
         #expect(!counts.enter(PeerAddress(high: 5, low: 2, isIPv6: true)))
         #expect(counts.enter(PeerAddress(high: 6, low: 2, isIPv6: true)))

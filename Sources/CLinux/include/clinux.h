@@ -70,7 +70,8 @@ int clinux_clone_file(int to, int from);
 int clinux_file_system(const char *path, int64_t *type, int64_t *available);
 /// Has large blocks go back to the system when freed, and few arenas; before any thread starts.
 void clinux_keep_memory_small(void);
-/// Gives the system back what the allocator holds and nobody uses.
+/// Gives the system back what the allocator holds and nobody uses, and the pages of code that only a
+/// start needs.
 void clinux_return_memory(void);
 /// Sends one message and, when `descriptor` is not negative, a duplicate of it (SCM_RIGHTS).
 ssize_t clinux_send_descriptor(int fd, const void *bytes, size_t length, int descriptor);
