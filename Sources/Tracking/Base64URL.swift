@@ -8,8 +8,8 @@ public enum Base64URL {
     /// The digit of the low six bits.
     ///
     /// By a table: the digits of a token are random, so branches would be guessed wrong.
-    @inline(__always) static func digit(_ value: UInt8) -> UInt8 {
-        digits.utf8Start[Int(value & 63)]
+    @inline(__always) static func digit(_ value: UInt64) -> UInt8 {
+        digits.utf8Start[Int(truncatingIfNeeded: value & 63)]
     }
 
     /// The six bits of a digit; nil for any other byte.

@@ -140,15 +140,14 @@ public enum ClickToken {
     ) {
         precondition(text.count >= length)
         // 128 bits, most significant first: the ID, then the tag's little-endian bytes.
-        let tag = tag(of: id, merchant: merchant, key: key).byteSwapped
-        var high = id.rawValue
-        var low = tag
-        for index in 0..<21 {
-            text[index] = Base64URL.digit(UInt8(truncatingIfNeeded: high >> 58))
-            high = high << 6 | low >> 58
-            low <<= 6
+        let high = id.rawValue
+        let low = tag(of: id, merchant: merchant, key: key).byteSwapped
+        for index in 0..<10 {
+            text[index] = Base64URL.digit(high >> UInt64(58 &- 6 &* index))
+            text[11 &+ index] = Base64URL.digit(low >> UInt64(56 &- 6 &* index))
         }
-        text[21] = Base64URL.digit(UInt8(truncatingIfNeeded: high >> 58))
+        text[10] = Base64URL.digit(high << 2 | low >> 62)
+        text[21] = Base64URL.digit(low << 4)
     }
 
     /// A token's text.

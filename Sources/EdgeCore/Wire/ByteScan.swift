@@ -92,11 +92,21 @@ enum ByteScan {
 
     /// Whether all bytes are token characters: eight at a time as long as they are letters, digits
     /// and hyphens, as nearly all names are.
-    @inline(__always) static func isToken(_ bytes: Bytes, _ count: Int) -> Bool {
+    ///
+    /// - Parameter readable: Bytes that may be looked at, `count` or more.
+    @inline(__always)
+    static func isToken(_ bytes: Bytes, _ count: Int, readable: Int) -> Bool {
+        if count < 8, readable >= 8 {
+            // What lies behind the name is taken for a letter.
+            let kept = ~(UInt64.max << UInt64(8 &* count))
+            if isPlainName(word(bytes, 0) & kept | (ones &* 0x61) & ~kept) { return true }
+        }
         var index = 0
         while index &+ 8 <= count {
             if !isPlainName(word(bytes, index)) { break }
             index &+= 8
+            // The last word may look at some bytes twice.
+            if index < count, index &+ 8 > count { index = count &- 8 }
         }
         while index < count {
             if !isToken(bytes[index]) { return false }

@@ -103,6 +103,11 @@ struct HeadScan {
         self.end = end
     }
 
+    /// "GET " in the low four bytes, the first lowest.
+    private static let get: UInt64 = 0x2054_4547
+    /// "HTTP/1." in the low seven.
+    private static let http1: UInt64 = 0x002E_312F_5054_5448
+
     private static let malformed = RequestParse.refused(status: 400)
     private static let carriageReturn: UInt8 = 0x0D
     private static let lineFeed: UInt8 = 0x0A
@@ -149,6 +154,21 @@ struct HeadScan {
     @inline(__always)
     private mutating func requestLine(into head: inout RequestHead) -> RequestParse {
         let start = state.index
+        if end &- start >= 8, ByteScan.word(bytes, start) & 0xFFFF_FFFF == HeadScan.get {
+            head.method = .get
+            state.index = start &+ 4
+        } else {
+            let method = method(into: &head)
+            guard case .complete = method else { return method }
+        }
+        let target = target(into: &head)
+        guard case .complete = target else { return target }
+        return version(into: &head)
+    }
+
+    /// Parses any method and the space behind it.
+    private mutating func method(into head: inout RequestHead) -> RequestParse {
+        let start = state.index
         var index = start
         while index < end, ByteScan.isToken(bytes[index]) { index &+= 1 }
         let length = index &- start
@@ -160,9 +180,7 @@ struct HeadScan {
             return .refused(status: 405)
         }
         state.index = index &+ 1
-        let target = target(into: &head)
-        guard case .complete = target else { return target }
-        return version(into: &head)
+        return .complete
     }
 
     /// The method of a token; methods are case-sensitive.
@@ -262,6 +280,23 @@ struct HeadScan {
     /// Parses `HTTP/1.x CRLF`.
     @inline(__always) private mutating func version(into head: inout RequestHead) -> RequestParse {
         let index = state.index
+        if end &- index >= 10, bytes[index &+ 8] == HeadScan.carriageReturn,
+            bytes[index &+ 9] == HeadScan.lineFeed
+        {
+            let word = ByteScan.word(bytes, index)
+            let minor = word >> 56 &- 0x30  // A byte below "0" wraps to a large number.
+            if word & 0x00FF_FFFF_FFFF_FFFF == HeadScan.http1, minor <= 1 {
+                head.minorVersion = UInt8(truncatingIfNeeded: minor)
+                state.index = index &+ 10
+                return .complete
+            }
+        }
+        return otherVersion(into: &head)
+    }
+
+    /// A version that is not whole, not ours, or none.
+    private mutating func otherVersion(into head: inout RequestHead) -> RequestParse {
+        let index = state.index
         let available = min(end &- index, 8)
         let wanted: StaticString = "HTTP/"
         var offset = 0
@@ -302,7 +337,7 @@ struct HeadScan {
             }
             // An empty name, a folded line and a space before the colon all end here.
             guard bytes[colon] == 0x3A, colon > nameStart,
-                ByteScan.isToken(bytes + nameStart, colon &- nameStart)
+                ByteScan.isToken(bytes + nameStart, colon &- nameStart, readable: end &- nameStart)
             else { return HeadScan.malformed }
         }
         let at = ByteScan.endOfValue(bytes, from: max(colon &+ 1, state.mark), to: end)

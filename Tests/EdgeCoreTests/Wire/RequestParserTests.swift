@@ -239,6 +239,62 @@ struct RequestParserTests {
         ("Connection: keep-alive\r\nConnection: close\r\n", 1, false),
     ]
 
+    @Test("Each byte at each place of a name or a host is judged by its class alone")
+    func classes() {
+        let names = Set("!#$%&'*+-.^_`|~0123456789".utf8)
+        let hosts = Set("-._~!$&'()*+,;=%0123456789".utf8)
+        func isLetter(_ byte: UInt8) -> Bool { (byte | 0x20) &- 0x61 < 26 && byte < 0x80 }
+        for length in 1...18 {
+            for place in 0..<length {
+                for byte in UInt8.min...UInt8.max where byte != 0x3A {
+                    var text = [UInt8](repeating: UInt8(ascii: "q"), count: length)
+                    text[place] = byte
+                    let name =
+                        Array("GET / HTTP/1.1\r\nHost: a\r\n".utf8) + text
+                        + Array(": 1\r\n\r\n".utf8)
+                    let isName = names.contains(byte) || isLetter(byte)
+                    #expect(
+                        WireText.parse(name).0
+                            == (isName ? .complete : .refused(status: 400)),
+                        "\(byte) at \(place) of \(length)")
+                    // White space around a value is none of it.
+                    if byte == 0x20 || byte == 0x09 { continue }
+                    let host =
+                        Array("GET / HTTP/1.1\r\nHost: ".utf8) + text + Array("\r\n\r\n".utf8)
+                    let isHost = hosts.contains(byte) || isLetter(byte)
+                    #expect(
+                        WireText.parse(host).0
+                            == (isHost ? .complete : .refused(status: 400)),
+                        "\(byte) at \(place) of \(length)")
+                }
+            }
+        }
+    }
+
+    @Test("Every method token and version digit is told apart")
+    func firstLines() {
+        for method in ["GET", "GETS", "get", "GE", "GET\u{1}", "HEAD", "POST", "G", "GEX"] {
+            let text = "\(method) / HTTP/1.1\r\nHost: a\r\n\r\n"
+            let (verdict, head) = WireText.parse(Array(text.utf8))
+            guard method != "GET\u{1}" else {
+                #expect(verdict == .refused(status: 400))
+                continue
+            }
+            let wanted: [String: RequestMethod] = ["GET": .get, "HEAD": .head, "POST": .post]
+            #expect(verdict == .complete && head.method == wanted[method] ?? .other, "\(method)")
+        }
+        for byte in UInt8.min...UInt8.max {
+            let text = Array("GET / HTTP/1.".utf8) + [byte] + Array("\r\nHost: a\r\n\r\n".utf8)
+            let wanted: RequestParse =
+                byte == 0x30 || byte == 0x31
+                ? .complete
+                : .refused(status: byte &- 0x30 < 10 ? 505 : 400)
+            let (verdict, head) = WireText.parse(text)
+            #expect(verdict == wanted, "\(byte)")
+            if wanted == .complete { #expect(head.minorVersion == byte &- 0x30) }
+        }
+    }
+
     @Test("Connection decides whether the connection stays", arguments: persistence)
     func keepAlive(_ lines: String, _ minor: Int, _ stays: Bool) {
         let (verdict, head) = WireText.parse("GET / HTTP/1.\(minor)\r\nHost: a\r\n\(lines)\r\n")
