@@ -50,6 +50,8 @@ public struct PacedLoadResult: Sendable {
     /// Requests that fell due and were never sent, for all connections were busy until they were
     /// too late.
     public var unsent = 0
+    /// Answers that came while requests fell due, without those that stragglers got after it.
+    public var answersInTime = 0
     /// Microseconds from the first due time to the last answer.
     public var elapsedMicroseconds: Int64 = 0
     /// Answers in a second of that time.
@@ -259,6 +261,9 @@ public struct PacedLoad: ~Copyable {
             closes = closes || answer.closes
         }
         inFlight -= answers.count
+        if now < start + Int64(options.seconds) * 1_000_000 {
+            result.answersInTime += answers.count
+        }
         result.elapsedMicroseconds = now - start
         if options.isReconnecting, connections[index].pending.isEmpty {
             close(index)
