@@ -7,11 +7,13 @@
 #include <linux/fs.h>
 #include <linux/sockios.h>
 #include <malloc.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
@@ -61,6 +63,21 @@ int clinux_name_thread(const char *name) {
     char cut[16] = {0};
     strncpy(cut, name, sizeof cut - 1);
     return pthread_setname_np(pthread_self(), cut);
+}
+
+int clinux_short_slices(uint64_t nanoseconds) {
+    // As the kernel has it, for a C library without it: linux/sched/types.h.
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } wanted = {.size = sizeof wanted};
+    wanted.policy = SCHED_OTHER;
+    wanted.nice = getpriority(PRIO_PROCESS, 0);  // On Linux of the calling thread.
+    wanted.runtime = nanoseconds;
+    return (int)syscall(SYS_sched_setattr, 0, &wanted, 0);
 }
 
 int clinux_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }

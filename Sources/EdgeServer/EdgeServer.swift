@@ -160,6 +160,7 @@ public final class EdgeServer: Sendable {
     }
 
     private func run(_ worker: Int) {
+        Thread.wakeSoon()
         do throws(Errno) {
             var loop = try makeLoop(worker)
             try loop.begin()

@@ -1,5 +1,6 @@
 // The parts of a loop that do no I/O: deadlines, connections, buffers, parked answers, clock.
 import LinuxIO
+import Synchronization
 import Testing
 import Tracking
 
@@ -152,6 +153,45 @@ import Tracking
         let count = UInt64(queue.count)
         #expect(released == Array(1...20 - count))
         #expect(count > 0)
+    }
+}
+
+@Suite struct SliceTests {
+    @Test(
+        "A thread that asks to be woken soon has the shortest slice, and the others keep theirs",
+        .enabled(if: SliceTests.isAdjustable(), "needs Linux 6.12 and the scheduler's statistics"))
+    func shortest() throws {
+        let before = try #require(SliceTests.slice())
+        let seen = Seen()
+        try Thread.start(name: "soon") {
+            Thread.wakeSoon()
+            seen.slice.store(SliceTests.slice() ?? -1, ordering: .relaxed)
+        }.join()
+        #expect(seen.slice.load(ordering: .relaxed) == 100_000)
+        #expect(SliceTests.slice() == before && before > 100_000)
+    }
+
+    private final class Seen: Sendable {
+        let slice = Atomic<Int>(0)
+    }
+
+    /// Whether the kernel lets a thread choose its slice, and tells it.
+    static func isAdjustable() -> Bool {
+        guard let bytes = try? FileSystem.read("/proc/sys/kernel/osrelease") else { return false }
+        let numbers = String(decoding: bytes, as: UTF8.self).split(separator: ".").prefix(2)
+            .compactMap { Int($0) }
+        return slice() != nil && numbers.count == 2
+            && (numbers[0] > 6 || (numbers[0] == 6 && numbers[1] >= 12))
+    }
+
+    /// The calling thread's slice in nanoseconds, as the kernel tells it; nil when it does not.
+    static func slice() -> Int? {
+        guard let bytes = try? FileSystem.read("/proc/thread-self/sched"),
+            let line = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first(where: {
+                $0.hasPrefix("se.slice")
+            })
+        else { return nil }
+        return line.split(whereSeparator: { " :".contains($0) }).last.flatMap { Int($0) }
     }
 }
 

@@ -62,6 +62,9 @@ int clinux_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64
 int clinux_name_thread(const char *name);
 /// `getrandom` without flags.
 ssize_t clinux_random(void *bytes, size_t length);
+/// Has the calling thread run in slices of so many nanoseconds, 100,000...100,000,000, and so the sooner
+/// after it has woken (sched_setattr(2), Linux 6.12).
+int clinux_short_slices(uint64_t nanoseconds);
 /// `memfd_create` with close-on-exec.
 int clinux_memory_file(const char *name);
 /// Makes a file share the blocks of another (FICLONE); `ioctl` is variadic.
