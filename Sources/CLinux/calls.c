@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "clinux.h"
 
-#include <elf.h>
 #include <link.h>
 #include <linux/fs.h>
 #include <linux/sockios.h>

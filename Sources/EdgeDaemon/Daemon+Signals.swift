@@ -25,9 +25,9 @@ extension Daemon {
     func waitForDrain(_ edge: EdgeServer, hasSnapshot: Bool) {
         let startedAt = SystemClock.monotonicNanoseconds()
         var hasReported = false
-        var reports = ClaimAndDropReports()
+        var reports = ConditionReports()
         state.edge = edge
-        state.store = store.condition()
+        inspectStore(&reports)
         CurrentProcess.returnUnusedMemory()
         do throws(Errno) {
             let signals = try Signals.descriptor()
@@ -50,8 +50,7 @@ extension Daemon {
                 reports.stepped(counters.total(.clockSteps), log)
                 state.isDropping = reports.dropped(
                     UInt64(clamping: counters.total(.clicksDropped)), log)
-                state.store = store.condition()
-                reports.stands(state.store, log)
+                inspectStore(&reports)
                 measurePressure()
                 // The service manager restarts a daemon whose loops stand still for too long.
                 if edge.silentLoops.isEmpty { ServiceNotification.send("WATCHDOG=1") }
@@ -180,6 +179,15 @@ extension Daemon {
 }
 
 extension Daemon {
+    /// Looks whether ring and spool are still where they were and have room, and acts upon it.
+    private func inspectStore(_ reports: inout ConditionReports) {
+        let condition = store.condition()
+        // What is written into a file without a name does not outlive this process.
+        if !condition.removedSpoolFiles.isEmpty { store.loseDurability() }
+        state.store = condition
+        reports.stands(condition, log)
+    }
+
     /// Reads the fill of the spool, and warns at its thresholds.
     func measurePressure() {
         let now = SystemClock.monotonicNanoseconds() / 1000

@@ -22,8 +22,8 @@ final class AddressCounts: @unchecked Sendable {
         let stride = MemoryLayout<Atomic<UInt32>>.stride
         memory = try TableMemory(byteCount: 2 * AddressCounts.columns * stride)
         // An atomic integer is its bytes: pages of zeros cost nothing before they are counted in.
-        let start = memory.bytes.baseAddress.unsafelyUnwrapped  // A mapping is never empty.
-        counters = start.bindMemory(to: Atomic<UInt32>.self, capacity: 2 * AddressCounts.columns)
+        counters = memory.start.bindMemory(
+            to: Atomic<UInt32>.self, capacity: 2 * AddressCounts.columns)
     }
 
     deinit { memory.deallocate() }

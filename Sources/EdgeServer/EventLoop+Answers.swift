@@ -9,8 +9,7 @@ internal import Tracking
 extension EventLoop {
     /// The send slab behind what waits in it.
     @inline(__always) func sendRoom(at offset: Int) -> UnsafeMutableRawBufferPointer {
-        UnsafeMutableRawBufferPointer(
-            start: sendSlab.baseAddress.unsafelyUnwrapped + offset, count: sendSlab.count - offset)
+        UnsafeMutableRawBufferPointer(rebasing: sendSlab[offset...])
     }
 
     /// An answer of a status alone.

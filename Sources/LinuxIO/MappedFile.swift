@@ -8,6 +8,8 @@ public struct MappedFile: ~Copyable, @unchecked Sendable {
 
     /// The mapped bytes; the mirror, if any, lies behind them.
     public let bytes: UnsafeMutableRawBufferPointer
+    /// The first of them.
+    public let start: UnsafeMutableRawPointer
     private let reservedBytes: Int
 
     /// Maps the first `length` bytes of a file.
@@ -16,6 +18,7 @@ public struct MappedFile: ~Copyable, @unchecked Sendable {
         guard let base = mmap(nil, length, protection, MAP_SHARED, file.rawValue, 0),
             base != MAP_FAILED
         else { throw .current }
+        start = base
         bytes = UnsafeMutableRawBufferPointer(start: base, count: length)
         reservedBytes = length
     }
@@ -48,6 +51,7 @@ public struct MappedFile: ~Copyable, @unchecked Sendable {
                 throw error
             }
         }
+        start = base
         bytes = UnsafeMutableRawBufferPointer(start: base, count: header + body)
         reservedBytes = total
     }

@@ -20,6 +20,8 @@ public struct TableMemory: @unchecked Sendable {
 
     /// The bytes.
     public let bytes: UnsafeMutableRawBufferPointer
+    /// The first of them.
+    public let start: UnsafeMutableRawPointer
 
     /// So many bytes; 1 or more.
     public init(byteCount: Int) throws(Errno) {
@@ -29,6 +31,7 @@ public struct TableMemory: @unchecked Sendable {
         else { throw .current }
         // Advice: a system without huge pages goes on with small ones.
         if byteCount >= TableMemory.hugeBytes { madvise(base, byteCount, MADV_HUGEPAGE) }
+        start = base
         bytes = UnsafeMutableRawBufferPointer(start: base, count: byteCount)
     }
 

@@ -174,6 +174,9 @@ public final class RingLogStore: Sendable {
     /// Bytes of all segments that hold records not yet flushed.
     public func spoolUsedBytes() -> Int { rings.reduce(0) { $0 + $1.spoolUsedBytes } }
 
+    /// Promises nothing any more (``durabilityLost``): somebody has seen what syncs do not show.
+    public func loseDurability() { spooler.loseDurability() }
+
     /// One turn of the spooler on the calling thread, for tests without a thread.
     func turnSpooler() { spooler.turn(forced: true) }
 }

@@ -83,7 +83,7 @@ final class RingMemory: @unchecked Sendable {
         header: RingHeader, path: String, file: consuming FileDescriptor,
         mapping: consuming MappedFile
     ) {
-        let base = mapping.bytes.baseAddress.unsafelyUnwrapped  // A mapping is never empty.
+        let base = mapping.start
         self.header = header
         self.path = path
         self.file = file

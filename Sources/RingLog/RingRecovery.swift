@@ -112,7 +112,7 @@ struct RingRescue {
         log: inout RecoveredLog
     ) throws(RingLogError) {
         let seed = RecordFormat.seed(nonce: ring.nonce)
-        let base = body.baseAddress.unsafelyUnwrapped  // Bodies are never empty.
+        guard let base = body.baseAddress else { return }
         var records: [(sequence: UInt64, offset: Int, bytes: Int)] = []
         var offset = 0
         while offset < body.count {

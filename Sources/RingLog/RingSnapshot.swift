@@ -64,8 +64,7 @@ final class RingSnapshot {
         path: String, header: RingHeader, file: borrowing FileDescriptor
     ) throws(Errno) {
         let page = try MappedFile(file, length: RingLogLimits.fileHeadBytes, writable: false)
-        // A mapping is never empty.
-        let cells = page.bytes.baseAddress.unsafelyUnwrapped + RingHeader.positionsOffset
+        let cells = page.start + RingHeader.positionsOffset
         let tailSlot = SharedCell(cells + 64)
         var tail = tailSlot.acquire()
         // The loop publishes the sequence last: one read before the slot is never ahead of it.
@@ -116,7 +115,7 @@ final class RingSnapshot {
     private static func walk(
         _ bytes: UnsafeRawBufferPointer, from start: Int, to end: Int, seed: UInt32
     ) -> (records: [Found], badSlots: Int) {
-        let base = bytes.baseAddress.unsafelyUnwrapped  // Never empty.
+        guard let base = bytes.baseAddress else { return ([], 0) }
         var records: [Found] = []
         var badSlots = 0
         var offset = start

@@ -5,15 +5,16 @@ internal import LinuxIO
 /// Bytes of a segment, kept for as long as a record in them is in use.
 final class SegmentChunk: @unchecked Sendable {
     // Sendable: filled once, then only read.
-    let bytes: UnsafeMutableRawBufferPointer
+    let start: UnsafeMutableRawPointer
     let capacity: Int
+    var bytes: UnsafeMutableRawBufferPointer { .init(start: start, count: capacity) }
 
     init(capacity: Int) {
         self.capacity = capacity
-        bytes = .allocate(byteCount: capacity, alignment: 64)
+        start = .allocate(byteCount: capacity, alignment: 64)
     }
 
-    deinit { bytes.deallocate() }
+    deinit { start.deallocate() }
 }
 
 /// Finds one valid record after the other, slot by slot where one is damaged.
@@ -39,7 +40,7 @@ struct SegmentReader {
     mutating func next(_ sequences: ClosedRange<UInt64>, below end: Int) -> Found? {
         while end - offset >= RingLogLimits.slotBytes {
             guard let available = load(end: end), let chunk else { return nil }
-            let base = UnsafeRawPointer(chunk.bytes.baseAddress.unsafelyUnwrapped)
+            let base = UnsafeRawPointer(chunk.start)
             let record = base + (offset - chunkStart)
             guard let peeked = RecordFormat.peek(record), sequences.contains(peeked.sequence),
                 peeked.bytes <= end - offset
@@ -77,7 +78,7 @@ struct SegmentReader {
         var sequence = sequence
         while sequence <= last, end - offset >= RingLogLimits.slotBytes {
             guard let available = load(end: end), let chunk else { break }
-            let base = UnsafeRawPointer(chunk.bytes.baseAddress.unsafelyUnwrapped)
+            let base = UnsafeRawPointer(chunk.start)
             guard let head = RecordFormat.peek(base + (offset - chunkStart)),
                 head.sequence == sequence, kinds >> UInt16(head.kind) & 1 == 0,
                 head.bytes <= end - offset

@@ -9,7 +9,7 @@ public struct StoreCondition: Equatable, Sendable {
     /// Files of the spool that were removed with records in them that the database does not have, or
     /// with its identity: they last as long as the process.
     public var removedSpoolFiles: [String] = []
-    /// Whether a new segment was wanted and the disk had no room for it, or has none now.
+    /// Whether a new segment was wanted, the disk had no room for it, and has none yet.
     public var isDiskFull = false
     /// Bytes that segments may have, those that are there and those to come: the quota, or less where
     /// the disk has less room.
@@ -21,8 +21,6 @@ public struct StoreCondition: Equatable, Sendable {
 
 extension RingLogStore {
     /// Looks at the files and the disk: a system call for each segment that waits for the database.
-    ///
-    /// A removed spool file is durability lost from here on (``durabilityLost``).
     public func condition() -> StoreCondition {
         var condition = StoreCondition()
         for ring in rings {
@@ -38,7 +36,6 @@ extension RingLogStore {
             }
         }
         condition.removedSpoolFiles += spooler.removedIdentity
-        if !condition.removedSpoolFiles.isEmpty { spooler.loseDurability() }
         let pool = spooler.pool
         condition.roomBytes = quotaBytes
         if let available = try? FileSystem.availableBytes(pool.directory) {

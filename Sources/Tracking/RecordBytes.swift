@@ -55,9 +55,8 @@ public struct RecordWriter: ~Copyable {
     /// Appends raw bytes without a length.
     @inline(__always) public mutating func append(bytes: UnsafeRawBufferPointer) {
         precondition(count + bytes.count <= buffer.count)
-        if let source = bytes.baseAddress, bytes.count > 0 {
-            (buffer.baseAddress.unsafelyUnwrapped + count).copyMemory(
-                from: source, byteCount: bytes.count)
+        if let source = bytes.baseAddress, bytes.count > 0, let target = buffer.baseAddress {
+            (target + count).copyMemory(from: source, byteCount: bytes.count)
         }
         count += bytes.count
     }

@@ -6,7 +6,7 @@ internal import Logging
 internal import RingLog
 
 /// What has been said already.
-struct ClaimAndDropReports {
+struct ConditionReports {
     /// The least time between two lines about lost clicks.
     private static let pauseNanoseconds: Int64 = 10_000_000_000
 
@@ -61,12 +61,12 @@ struct ClaimAndDropReports {
             seenAt = now
         }
         say(total, now, log)
-        return seenAt.map { now - $0 < ClaimAndDropReports.pauseNanoseconds } ?? false
+        return seenAt.map { now - $0 < ConditionReports.pauseNanoseconds } ?? false
     }
 
     private mutating func say(_ total: UInt64, _ now: Int64, _ log: Logger) {
         guard total > droppedClicks else { return }
-        if let saidAt, now - saidAt < ClaimAndDropReports.pauseNanoseconds { return }
+        if let saidAt, now - saidAt < ConditionReports.pauseNanoseconds { return }
         saidAt = now
         log.error(
             "ring and spool are full: clicks are redirected and not recorded",
