@@ -7,6 +7,7 @@
 #include <linux/sockios.h>
 #include <malloc.h>
 #include <sched.h>
+#include <spawn.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/ioctl.h>
@@ -78,6 +79,8 @@ int clinux_short_slices(uint64_t nanoseconds) {
     wanted.runtime = nanoseconds;
     return (int)syscall(SYS_sched_setattr, 0, &wanted, 0);
 }
+
+short clinux_spawn_session_flag(void) { return POSIX_SPAWN_SETSID; }
 
 int clinux_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 

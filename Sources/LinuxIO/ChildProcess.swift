@@ -17,10 +17,11 @@ public struct ChildProcess: Sendable {
     ///   - environment: Variables set over the present ones.
     ///   - output: A file that standard output and error are appended to; nil leaves them as they are.
     ///   - passing: Descriptors that the program finds as 3, 4, … (see ``SocketActivation``).
-    ///   - ownGroup: Whether it leads a process group of its own, so that a terminal's Ctrl-C passes it by.
+    ///   - ownSession: Whether it leads a session of its own, as under a service manager: a terminal's Ctrl-C
+    ///     passes it by, and the scheduler (autogroups) shares processors between it and what started it.
     public static func start(
         _ arguments: [String], environment: [String: String] = [:], output: String? = nil,
-        passing: [CInt] = [], ownGroup: Bool = false
+        passing: [CInt] = [], ownSession: Bool = false
     ) throws(Errno) -> ChildProcess {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
@@ -52,7 +53,7 @@ public struct ChildProcess: Sendable {
         sigaddset(&defaults, SIGINT)
         posix_spawnattr_setsigdefault(&attributes, &defaults)
         var flags = Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF)
-        if ownGroup { flags |= Int16(POSIX_SPAWN_SETPGROUP) }
+        if ownSession { flags |= clinux_spawn_session_flag() }
         posix_spawnattr_setflags(&attributes, flags)
         var variables: [String: String] = [:]
         for (name, value) in CurrentProcess.environment() { variables[name] = value }

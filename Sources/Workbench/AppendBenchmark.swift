@@ -148,7 +148,7 @@ struct DiskHog {
                 [
                     "setpriv", "--pdeathsig", "KILL", "taskset", "-c", "1", "sh", "-c",
                     "while \(write); do :; done",
-                ], output: "/dev/null", ownGroup: true))
+                ], output: "/dev/null", ownSession: true))
     }
 
     /// Ends the shell and the dd that it has under way: a negative number is a process group's.

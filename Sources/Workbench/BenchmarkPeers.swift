@@ -56,7 +56,7 @@ struct BenchmarkPeers {
     private func start(_ command: [String], name: String) throws -> ChildProcess {
         try ChildProcess.start(
             ["setpriv", "--pdeathsig", "TERM", "taskset", "-c", "0"] + command,
-            output: "\(directory)/\(name).log", ownGroup: true)
+            output: "\(directory)/\(name).log", ownSession: true)
     }
 
     private func worker(of master: ChildProcess) throws -> ChildProcess {

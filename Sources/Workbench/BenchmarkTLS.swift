@@ -196,7 +196,7 @@ struct TLSBenchmark {
             [
                 "setpriv", "--pdeathsig", "TERM", "taskset", "-c", "0", "nginx", "-p", folder, "-c",
                 "\(folder)/nginx.conf",
-            ], output: "\(directory)/nginx-tls.log", ownGroup: true)
+            ], output: "\(directory)/nginx-tls.log", ownSession: true)
         for _ in 0..<500 {
             let path = "/proc/\(master.id)/task/\(master.id)/children"
             let children = String(decoding: (try? FileSystem.read(path)) ?? [], as: UTF8.self)

@@ -244,7 +244,7 @@ extension PrivateCluster {
         let server: ChildProcess
         do {
             server = try ChildProcess.start(
-                asOwner(command), environment: ["LC_ALL": "C"], output: log, ownGroup: true)
+                asOwner(command), environment: ["LC_ALL": "C"], output: log, ownSession: true)
         } catch {
             throw ClusterError(description: "postgres cannot be started: \(error)")
         }
@@ -286,7 +286,7 @@ extension PrivateCluster {
                 String(server.id), options.isTemporary ? "temporary" : "kept", directory,
                 socketDirectory,
             ],
-            output: "/dev/null", ownGroup: true)
+            output: "/dev/null", ownSession: true)
     }
 
     /// Runs one of PostgreSQL's programs to its end; what it says goes to the cluster's log.
@@ -295,7 +295,7 @@ extension PrivateCluster {
             let command = ["\(Limits.binaries)/\(program)"] + arguments
             let environment = ["LC_ALL": "C", "PGCONNECT_TIMEOUT": "5"]
             let child = try ChildProcess.start(
-                asOwner(command), environment: environment, output: log, ownGroup: true)
+                asOwner(command), environment: environment, output: log, ownSession: true)
             return child.wait()
         } catch { return 127 }
     }

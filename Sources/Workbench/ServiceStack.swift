@@ -209,7 +209,7 @@ public final class ServiceStack {
         return try ChildProcess.start(
             command + arguments, environment: variables,
             output: "\(directory)/log/\(name).log", passing: sockets.map(\.descriptor),
-            ownGroup: true)
+            ownSession: true)
     }
 
     private func wait(

@@ -65,6 +65,8 @@ ssize_t clinux_random(void *bytes, size_t length);
 /// Has the calling thread run in slices of so many nanoseconds, 100,000...100,000,000, and so the sooner
 /// after it has woken (sched_setattr(2), Linux 6.12).
 int clinux_short_slices(uint64_t nanoseconds);
+/// The flag of posix_spawnattr_setflags(3) by which the child leads a session of its own.
+short clinux_spawn_session_flag(void);
 /// `memfd_create` with close-on-exec.
 int clinux_memory_file(const char *name);
 /// Makes a file share the blocks of another (FICLONE); `ioctl` is variadic.
