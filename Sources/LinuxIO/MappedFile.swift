@@ -70,6 +70,14 @@ public struct MappedFile: ~Copyable, @unchecked Sendable {
         munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count)
     }
 
+    /// Makes the pages of a part of the mapping ready to be written (MADV_POPULATE_WRITE, Linux 5.14);
+    /// what cannot be made ready is left as it was.
+    public func populate(offset: Int, length: Int) {
+        precondition(offset >= 0 && length >= 0 && offset + length <= bytes.count)
+        let within = offset % Int(sysconf(Int32(_SC_PAGESIZE)))
+        madvise(start + (offset - within), length + within, MADV_POPULATE_WRITE)
+    }
+
     /// Tells the kernel that the mapping will be read from front to back.
     public func adviseSequential() { madvise(bytes.baseAddress, reservedBytes, MADV_SEQUENTIAL) }
 }

@@ -19,6 +19,8 @@ struct RingDrain {
     let memory: RingMemory
     private let pool: SegmentPool
     private let spoolUUID: EntityID
+    /// The ring's pages before its loop.
+    var pages: PagesAhead
     private var slot: UInt64
     private var sequence: UInt64
     private var current: SpoolSegment?
@@ -36,6 +38,7 @@ struct RingDrain {
     ) {
         self.handle = handle
         self.memory = memory
+        pages = PagesAhead(memory)
         self.pool = pool
         self.spoolUUID = spoolUUID
         self.sequence = sequence

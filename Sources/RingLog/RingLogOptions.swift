@@ -39,6 +39,9 @@ public enum RingLogLimits {
     public static let longDropMicroseconds: Int64 = 10_000_000
     /// Segment files that are kept ready, so that no ring waits for one to be made.
     public static let readySegments = 3
+    /// How far ahead of a loop its ring's pages are made ready: more than 100,000 clicks a second fill
+    /// between two turns of the spooler.
+    static let pagesAheadBytes = 4 << 20
     /// Bytes that a tailer reads at a time.
     public static let tailerChunkBytes = 1 << 20
     /// Bytes behind a record that are fetched for the next one: most clicks' size.

@@ -107,6 +107,15 @@ final class RingMemory: @unchecked Sendable {
     /// Whether somebody has removed the file: the next start will not find it.
     var isRemoved: Bool { (try? file.status().links) == 0 }
 
+    /// Enters the pages of some slots, which do not pass the body's end, into the page table.
+    ///
+    /// Where the kernel cannot (Linux before 5.14), the loop's own stores do it one by one.
+    func makePages(fromSlot slot: UInt64, slots: Int) {
+        let offset = Int(slot % slotCount) * RingLogLimits.slotBytes
+        mapping.populate(
+            offset: RingLogLimits.fileHeadBytes + offset, length: slots * RingLogLimits.slotBytes)
+    }
+
     /// Makes a ring file: every block allocated, so that no store can meet a full file system.
     static func create(_ path: String, header: RingHeader) throws(Errno) -> RingMemory {
         let temporary = "\(path).new"

@@ -27,7 +27,7 @@ final class Spooler: @unchecked Sendable {
     private let clock: @Sendable () -> Int64
     private let command = Atomic<Int>(Command.run.rawValue)
     private let lost = Atomic<Bool>(false)
-    private var drains: [RingDrain]
+    private(set) var drains: [RingDrain]
     private var lastSync: Int64 = 0
     private var lastCare: Int64 = 0
     private var retryAt: Int64 = 0
@@ -103,6 +103,7 @@ final class Spooler: @unchecked Sendable {
         let isDue = forced || now - lastSync >= options.syncMicroseconds || now < lastSync
         let mayTry = forced || now >= retryAt
         for index in drains.indices {
+            drains[index].pages.follow()
             // Cleared before the head is read, so that a request made later is not swallowed.
             let isWaitedFor = drains[index].handle.cells.syncWanted.exchange(0) != 0
             let isFilling =
