@@ -13,6 +13,7 @@ struct AppendBenchmark {
     private static let recordsPerSecond = 100_000
     /// With its head of 16 bytes a record of 256.
     private static let payloadBytes = 240
+    private static let ringBytes = 16 << 20
     /// Nothing is flushed here, so all of it must have room.
     private static let quotaBytes = 4 << 30
 
@@ -25,7 +26,8 @@ struct AppendBenchmark {
         }
         try FileSystem.makeDirectories("\(directory)/append")
         let store = try RingLogStore(
-            node: 0, workers: 1, ring: RingOptions(directory: rings, bytes: 16 << 20),
+            node: 0, workers: 1,
+            ring: RingOptions(directory: rings, bytes: AppendBenchmark.ringBytes),
             spool: SpoolOptions(
                 directory: "\(directory)/append/spool", segmentBytes: 16 << 20,
                 quotaBytes: AppendBenchmark.quotaBytes, syncMicroseconds: 100_000,
@@ -47,13 +49,15 @@ struct AppendBenchmark {
         CurrentProcess.writeOutput(
             "append: \(samples.count) records in \(elapsed) ms, a disk busy for \(busy) ms of them, "
                 + "median \(samples.median) ns, max \(samples.maximum) ns, two readings of the clock \(samples.readingNanoseconds) ns\n"
-        )
+                + "copy of as many bytes into plain memory, in between: \(samples.control)\n")
         return samples.lines
     }
 
     /// What one thread measured.
     private struct Samples: Sendable {
         var histogram = LatencyHistogram()
+        /// Copies of the same bytes into plain memory, for the machine's own part.
+        var copies = LatencyHistogram()
         /// What two readings of the clock with nothing between them take, the median; taken off each
         /// sample.
         var readingNanoseconds: Int64 = 0
@@ -62,6 +66,13 @@ struct AppendBenchmark {
         var count: Int { histogram.count }
         var maximum: Int64 { histogram.maximum }
         var median: Int64 { histogram.percentile(partsPerMillion: 500_000) }
+
+        var control: String {
+            "median \(copies.percentile(partsPerMillion: 500_000)) ns, "
+                + "mean \(copies.sum / Int64(max(1, copies.count))) ns, "
+                + "p99.9 \(copies.percentile(partsPerMillion: 999_000)) ns, "
+                + "p99.99 \(copies.percentile(partsPerMillion: 999_900)) ns, max \(copies.maximum) ns"
+        }
 
         var lines: [(String, String)] {
             [
@@ -102,6 +113,7 @@ struct AppendBenchmark {
         samples.readingNanoseconds = medianReading()
         let payload = [UInt8](repeating: 0x61, count: payloadBytes)
         let interval = Int64(1_000_000_000 / recordsPerSecond)
+        var control = CopyControl(ringBytes: ringBytes)
         var due = SystemClock.monotonicNanoseconds()
         for _ in 0..<records {
             due += interval
@@ -115,6 +127,10 @@ struct AppendBenchmark {
             }
             let taken = SystemClock.monotonicNanoseconds() - start
             samples.histogram.record(microseconds: taken - samples.readingNanoseconds)
+            // Half an interval later, so that it stands as far from the record as the next one does.
+            while SystemClock.monotonicNanoseconds() < due + interval / 2 {}
+            let copied = control.copy(payload)
+            samples.copies.record(microseconds: copied - samples.readingNanoseconds)
         }
         return samples
     }
@@ -132,6 +148,29 @@ struct AppendBenchmark {
         try ChildProcess.start(
             ["taskset", "-a", "-p", "-c", core, "\(CurrentProcess.id)"], output: "/dev/null"
         ).wait()
+    }
+}
+
+/// What the machine takes for a record's bytes without a ring: a copy into memory that nobody else reads.
+private struct CopyControl: ~Copyable {
+    private let memory: UnsafeMutableRawBufferPointer
+    private var position = 0
+
+    init(ringBytes: Int) {
+        memory = .allocate(byteCount: ringBytes, alignment: 64)
+        memory.initializeMemory(as: UInt8.self, repeating: 1)
+    }
+
+    deinit { memory.deallocate() }
+
+    /// Copies a payload to the next slot; the nanoseconds that took.
+    mutating func copy(_ payload: [UInt8]) -> Int64 {
+        let start = SystemClock.monotonicNanoseconds()
+        UnsafeMutableRawBufferPointer(rebasing: memory[position..<position + payload.count])
+            .copyBytes(from: payload)
+        let taken = SystemClock.monotonicNanoseconds() - start
+        position = (position + 256) % memory.count
+        return taken
     }
 }
 
