@@ -22,8 +22,10 @@ public struct PacedLoadOptions: Sendable {
     /// Whether each request goes over a connection of its own; `connections` may be open at once.
     public var isReconnecting = false
     /// Microseconds after which a request that was sent and not answered is a failure, and its
-    /// connection closed. One that has waited as long for a connection is never sent: whoever asked
-    /// has gone, and the server shall not be asked for him.
+    /// connection closed.
+    ///
+    /// One that has waited as long for a connection is never sent: whoever asked has gone, and the
+    /// server shall not be asked for him.
     public var timeoutMicroseconds: Int64 = 10_000_000
 
     /// Options for a GET of each path, as a browser asks.
