@@ -74,8 +74,10 @@ public enum PacedRun {
             .joined(separator: " ")
     }
 
-    /// What else works on the machine shall delay the server, not the one who measures it: short slices,
-    /// and nineteen of niceness less, of the thread and of its session. Without root it waits in line.
+    /// Has what else works on the machine delay the server, not the one who measures it.
+    ///
+    /// Short slices, and nineteen of niceness less, of the thread and of its session. Without root it
+    /// waits in line.
     private static func goFirst() {
         Thread.wakeSoon()
         Thread.giveWay(nice: -19)
