@@ -28,8 +28,6 @@ struct RingDrain {
     private var isDirty = false
     /// Where the last damaged run ended, so that each is noted once.
     private var lastGap: UInt64 = 0
-    /// Bytes of one write at most.
-    static let writeBytes = 4 << 20
 
     /// - Parameter sequence: The last record that the spool holds already.
     init(
@@ -206,7 +204,7 @@ struct RingDrain {
     ) throws(DrainFailure) {
         guard let current else { return }
         let start = memory.address(ofSlot: slot)
-        let room = min(pool.segmentBytes - writtenEnd, RingDrain.writeBytes)
+        let room = min(pool.segmentBytes - writtenEnd, RingLogLimits.callBytes)
         var bytes = first.bytes
         var last = first.sequence
         var end = slot + UInt64(first.slots)

@@ -42,8 +42,13 @@ public enum RingLogLimits {
     /// How far ahead of a loop its ring's pages are made ready: more than 100,000 clicks a second fill
     /// between two turns of the spooler.
     static let pagesAheadBytes = 4 << 20
-    /// Bytes that a tailer reads at a time.
-    public static let tailerChunkBytes = 1 << 20
+    /// Bytes of one read or write of a file at most: many kernels let nobody else have the processor
+    /// before the call has returned, and a loop may be waiting for it (decision 0013).
+    public static let callBytes = 128 << 10
+    /// Chunks that a tailer keeps for its next reads: some 8,000 clicks.
+    static let sparedChunks = 16
+    /// How far the thread that makes segments stands back behind the loops, as the flusher does.
+    static let preparerNiceness: Int32 = 5
     /// Bytes behind a record that are fetched for the next one: most clicks' size.
     static let prefetchBytes = 320
     /// Gaps that a tailer holds; it reads on once they are taken.

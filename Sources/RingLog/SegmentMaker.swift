@@ -18,7 +18,6 @@ final class SegmentMaker: Sendable {
     private let prefix = Randomness.bytes(4).map { String($0, radix: 16) }.joined()
     private let count = Atomic<Int>(0)
     private let metFullDisk = Atomic<Bool>(false)
-    private static let zeroBytes = 1 << 20
 
     init(directory: String, files: any SpoolFileSystem, segmentBytes: Int) {
         self.directory = directory
@@ -38,7 +37,7 @@ final class SegmentMaker: Sendable {
             let file = try files.open(path, create: true)
             try file.allocate(segmentBytes)
             let zeros = UnsafeMutableRawBufferPointer.allocate(
-                byteCount: min(SegmentMaker.zeroBytes, segmentBytes), alignment: 4096)
+                byteCount: min(RingLogLimits.callBytes, segmentBytes), alignment: 4096)
             defer { zeros.deallocate() }
             // Segments are whole pages.
             zeros.initializeMemory(as: UInt64.self, repeating: 0)

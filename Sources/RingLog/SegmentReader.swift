@@ -1,20 +1,55 @@
 // Walks the records of a segment by reading, not mapping: a bad sector is an error here, not a
 // signal.
 internal import LinuxIO
+internal import Synchronization
 
 /// Bytes of a segment, kept for as long as a record in them is in use.
 final class SegmentChunk: @unchecked Sendable {
     // Sendable: filled once, then only read.
     let start: UnsafeMutableRawPointer
     let capacity: Int
+    private let shelf: ChunkShelf?
     var bytes: UnsafeMutableRawBufferPointer { .init(start: start, count: capacity) }
 
-    init(capacity: Int) {
+    init(capacity: Int, shelf: ChunkShelf?) {
         self.capacity = capacity
-        start = .allocate(byteCount: capacity, alignment: 64)
+        self.shelf = shelf
+        start = shelf?.take(capacity) ?? .allocate(byteCount: capacity, alignment: 64)
     }
 
-    deinit { start.deallocate() }
+    deinit { if shelf?.put(start, capacity) != true { start.deallocate() } }
+}
+
+/// Memory of whole chunks for the next reads: the kernel is not asked for it anew, page by page, and no
+/// loop has to forget addresses that another thread gave back.
+final class ChunkShelf: Sendable {
+    // Addresses, which are numbers to the compiler's eyes: a pointer is not Sendable.
+    private let spared = Mutex<[UInt]>([])
+
+    deinit {
+        for address in spared.withLock({ $0 }) {
+            UnsafeMutableRawPointer(bitPattern: address)?.deallocate()
+        }
+    }
+
+    /// Memory for so many bytes; nil when none is spared or they are no whole chunk.
+    fileprivate func take(_ bytes: Int) -> UnsafeMutableRawPointer? {
+        guard bytes == RingLogLimits.callBytes else { return nil }
+        return spared.withLock { $0.popLast() }.flatMap { UnsafeMutableRawPointer(bitPattern: $0) }
+    }
+
+    /// Keeps a chunk's memory; false when it is not wanted.
+    fileprivate func put(_ memory: UnsafeMutableRawPointer, _ bytes: Int) -> Bool {
+        guard bytes == RingLogLimits.callBytes else { return false }
+        return spared.withLock { spared in
+            guard spared.count < RingLogLimits.sparedChunks else { return false }
+            spared.append(UInt(bitPattern: memory))
+            return true
+        }
+    }
+
+    /// How many chunks lie ready.
+    var count: Int { spared.withLock { $0.count } }
 }
 
 /// Finds one valid record after the other, slot by slot where one is damaged.
@@ -34,7 +69,13 @@ struct SegmentReader {
     private var chunkStart = 0
     private var chunkCount = 0
 
-    init(_ segment: SpoolSegment) { self.segment = segment }
+    private let shelf: ChunkShelf?
+
+    /// - Parameter shelf: Where its chunks' memory comes from and goes to.
+    init(_ segment: SpoolSegment, shelf: ChunkShelf? = nil) {
+        self.segment = segment
+        self.shelf = shelf
+    }
 
     /// The next valid record whose sequence lies in a range, below an offset of the file.
     mutating func next(_ sequences: ClosedRange<UInt64>, below end: Int) -> Found? {
@@ -104,8 +145,8 @@ struct SegmentReader {
     private mutating func load(end: Int) -> Int? {
         let have = chunkStart + chunkCount - offset
         if chunk != nil, offset >= chunkStart, have >= RingLogLimits.slotBytes { return have }
-        let wanted = min(RingLogLimits.tailerChunkBytes, end - offset)
-        let fresh = SegmentChunk(capacity: wanted)
+        let wanted = min(RingLogLimits.callBytes, end - offset)
+        let fresh = SegmentChunk(capacity: wanted, shelf: shelf)
         guard let count = read(into: fresh.bytes), count >= RingLogLimits.slotBytes else {
             return nil
         }

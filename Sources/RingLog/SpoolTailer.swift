@@ -18,6 +18,8 @@ public struct SpoolTailer: ~Copyable {
     private let handle: RingHandle
     /// Bit n: records of kind n are wanted; the others are passed over by their heads alone.
     private let kinds: UInt16
+    /// Where the memory of read chunks goes, and comes from again.
+    let shelf = ChunkShelf()
     private var reader: SegmentReader?
     /// Up to which sequence, and below which offset, the reader's segment may be read.
     private var last: UInt64 = 0
@@ -71,7 +73,7 @@ public struct SpoolTailer: ~Copyable {
             last = min(following.map { $0 - 1 } ?? durable, durable)
             guard nextSequence <= last else { return false }
             end = segment.durableEnd
-            if reader?.segment !== segment { reader = SegmentReader(segment) }
+            if reader?.segment !== segment { reader = SegmentReader(segment, shelf: shelf) }
             return true
         }
         return false

@@ -72,7 +72,12 @@ final class Spooler: @unchecked Sendable {
     /// The thread that makes segments; nil, and they are made here, when there is none to be had.
     private func startPreparer() -> PreparerThread? {
         guard let preparer = try? SegmentPreparer(pool.maker),
-            let thread = try? Thread.start(name: "segments", { preparer.run() })
+            let thread = try? Thread.start(
+                name: "segments",
+                {
+                    Thread.giveWay(nice: RingLogLimits.preparerNiceness)
+                    preparer.run()
+                })
         else { return nil }
         pool.preparer = preparer
         return PreparerThread(thread: thread)

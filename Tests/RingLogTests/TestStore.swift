@@ -75,7 +75,7 @@ final class TestDirectories {
 /// The kernel's files, until it is told to fail.
 final class FaultyDisk: SpoolFileSystem {
     enum Fault: Equatable { case none, failSync, failWrite, full }
-    private let state = Mutex<(fault: Fault, syncs: Int)>((.none, 0))
+    private let state = Mutex<(fault: Fault, syncs: Int, longest: Int)>((.none, 0, 0))
     private let kernel = KernelFiles()
     var fault: Fault {
         get { state.withLock { $0.fault } }
@@ -83,6 +83,8 @@ final class FaultyDisk: SpoolFileSystem {
     }
     /// Successful and failed syncs of data.
     var syncs: Int { state.withLock { $0.syncs } }
+    /// Bytes of the longest single read or write so far.
+    var longestCall: Int { state.withLock { $0.longest } }
 
     private final class File: SpoolFile {
         let file: any SpoolFile
@@ -92,9 +94,11 @@ final class FaultyDisk: SpoolFileSystem {
             self.disk = disk
         }
         func read(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws(Errno) -> Int {
-            try file.read(into: bytes, at: offset)
+            disk.state.withLock { $0.longest = max($0.longest, bytes.count) }
+            return try file.read(into: bytes, at: offset)
         }
         func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(Errno) {
+            disk.state.withLock { $0.longest = max($0.longest, bytes.count) }
             if disk.fault == .failWrite { throw .inputOutput }
             try file.write(bytes, at: offset)
         }
