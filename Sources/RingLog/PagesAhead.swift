@@ -1,6 +1,5 @@
 // The pages that the next records come to lie in, entered into the process's page table before the loop
 // gets there.
-internal import LinuxIO
 
 /// How much of a ring this process has pages for; used by the spooler alone.
 ///

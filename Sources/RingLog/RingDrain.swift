@@ -1,5 +1,5 @@
-// Carries one ring's records into its segments: large writes, then one sync, then the slots are
-// free.
+// Carries one ring's records into its segments: many records a write, then one sync, then the slots
+// are free.
 internal import LinuxIO
 internal import Tracking
 

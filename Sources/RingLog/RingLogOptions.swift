@@ -45,9 +45,12 @@ public enum RingLogLimits {
     /// Bytes of one read or write of a file at most: many kernels let nobody else have the processor
     /// before the call has returned, and a loop may be waiting for it (decision 0013).
     public static let callBytes = 128 << 10
-    /// Chunks that a tailer keeps for its next reads: some 8,000 clicks.
-    static let sparedChunks = 16
-    /// How far the thread that makes segments stands back behind the loops, as the flusher does.
+    /// Chunks that a tailer keeps for its next reads while it has some.
+    ///
+    /// More than the usual batch of 20,000 clicks. Whoever has caught up keeps none.
+    static let sparedChunks = 64
+    /// How far the thread that makes segments stands back behind the loops, as the flusher does; where
+    /// they are busy, it has a quarter of a processor, and the spooler waits for it when no segment is ready.
     static let preparerNiceness: Int32 = 5
     /// Bytes behind a record that are fetched for the next one: most clicks' size.
     static let prefetchBytes = 320

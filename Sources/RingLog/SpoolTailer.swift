@@ -44,7 +44,10 @@ public struct SpoolTailer: ~Copyable {
     public mutating func next() -> SpoolRecord? {
         while true {
             if reader == nil || nextSequence > last {
-                guard find() else { return nil }
+                guard find() else {
+                    if chunks.isEmpty { shelf.clear() }
+                    return nil
+                }
             }
             if let record = take() { return record }
             if isCrowded { return nil }

@@ -107,8 +107,9 @@ final class Spooler: @unchecked Sendable {
         let now = clock()
         let isDue = forced || now - lastSync >= options.syncMicroseconds || now < lastSync
         let mayTry = forced || now >= retryAt
+        // Of all rings before the first sync, which may take its time.
+        for index in drains.indices { drains[index].pages.follow() }
         for index in drains.indices {
-            drains[index].pages.follow()
             // Cleared before the head is read, so that a request made later is not swallowed.
             let isWaitedFor = drains[index].handle.cells.syncWanted.exchange(0) != 0
             let isFilling =

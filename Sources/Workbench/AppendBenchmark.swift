@@ -1,6 +1,7 @@
 // append/…-ns: what it costs a loop to put a click of 256 bytes into its ring, 100,000 times a second, while
 // the spooler makes them durable and another process saturates the disk that the spool is on. The appending
-// thread has the first core, everything else the second.
+// thread has the first core, everything else the second. In between it copies as many bytes into plain
+// memory, which shows what of it is the machine's own part.
 internal import LinuxIO
 internal import RingLog
 internal import Synchronization

@@ -13,6 +13,11 @@ extension Benchmark {
             throw StackError("nginx is not running")
         }
         if let clickd = stack.clickd { SessionWeight.set(SessionWeight.edge, of: clickd.id) }
+        defer {
+            if let clickd = stack.clickd {
+                SessionWeight.set(SessionWeight.ordinary, of: clickd.id)
+            }
+        }
         let rate = try run(WrkLoad(), port: nginx.port) / size.seconds / 2
         var ratios: [Ratio] = []
         for pair in 1...size.pairs {
@@ -35,13 +40,15 @@ extension Benchmark {
     private func pace(_ port: UInt16, rate: Int) throws -> Latency {
         let output = "\(directory)/pace.txt"
         try? FileSystem.remove(output)
-        let code = try ChildProcess.start(
+        let client = try ChildProcess.start(
             [
                 "taskset", "-c", "1", FileSystem.realPath("/proc/self/exe"), "pace", "--port",
                 "\(port)",
                 "--rate", "\(rate)", "--seconds", "\(2 * size.seconds)",
-            ], output: output, ownSession: true
-        ).wait()
+            ], output: output, ownSession: true)
+        // What else works on the machine shall delay the server, not the one who measures it.
+        SessionWeight.set(SessionWeight.apart, of: client.id)
+        let code = client.wait()
         let text = String(decoding: try FileSystem.read(output), as: UTF8.self)
         let numbers = text.split(whereSeparator: \.isWhitespace).compactMap { Int($0) }
         guard code == 0, numbers.count == 3 else { throw StackError("pace: \(text)") }
@@ -53,7 +60,9 @@ extension Benchmark {
 public enum PacedRun {
     /// 64 kept-alive connections at a rate; median, 99th and 99.9th percentile in microseconds.
     public static func run(port: UInt16, rate: Int, seconds: Int) throws -> String {
-        goFirst()
+        // First among those of its session too. Without root it waits in line.
+        Thread.wakeSoon()
+        Thread.giveWay(nice: -19)
         let load = try PacedLoad(
             PacedLoadOptions(
                 server: .loopback(port: port), paths: ["/demo"], connections: 64, rate: rate,
@@ -72,15 +81,5 @@ public enum PacedRun {
         let parts = [500_000, 990_000, isOverrun ? 1_000_000 : 999_000]
         return parts.map { "\(result.latencies.percentile(partsPerMillion: $0))" }
             .joined(separator: " ")
-    }
-
-    /// Has what else works on the machine delay the server, not the one who measures it.
-    ///
-    /// Short slices, and nineteen of niceness less, of the thread and of its session. Without root it
-    /// waits in line.
-    private static func goFirst() {
-        Thread.wakeSoon()
-        Thread.giveWay(nice: -19)
-        SessionWeight.set(SessionWeight.apart, of: CurrentProcess.id)
     }
 }

@@ -7,7 +7,7 @@ import Tracking
 
 @Suite("Chunks of the spool")
 struct ChunkTests {
-    private static let count = 20_000
+    private static let count = 40_000
 
     @Test("No read or write is longer than one call may take, neither of segments in the making")
     func callBytes() throws {
@@ -38,7 +38,7 @@ struct ChunkTests {
         #expect(isAtEnd)
     }
 
-    @Test("Whole chunks are kept for the next reads, sixteen and not one more")
+    @Test("Whole chunks are kept for the next reads, a named number and not one more")
     func shelf() throws {
         let store = try filled(TestDirectories())
         defer { store.abandon() }
@@ -47,7 +47,7 @@ struct ChunkTests {
         let none = reading.shelf.count
         #expect(none == 0)
         reading.releaseBatch()
-        // 20,000 records of 256 bytes are 39 chunks.
+        // 40,000 records of 256 bytes are 78 chunks.
         let kept = reading.shelf.count
         #expect(kept == RingLogLimits.sparedChunks)
         reading.seek(to: 1)
@@ -58,6 +58,13 @@ struct ChunkTests {
         // The one that is being read is not given back yet.
         let again = reading.shelf.count
         #expect(again == kept - 1)
+        // Whoever has caught up and holds nothing keeps nothing.
+        while reading.next() != nil {}
+        reading.releaseBatch()
+        let held = reading.shelf.count
+        _ = reading.next() == nil
+        let caughtUp = reading.shelf.count
+        #expect(held > 0 && caughtUp == 0)
     }
 
     @Test("Few records take no whole chunk, and leave none behind")
@@ -71,6 +78,7 @@ struct ChunkTests {
         var reading = store.rings[0].makeTailer(from: 1)
         _ = read(10, &reading)
         reading.releaseBatch()
+        reading.seek(to: 1)  // Lets go of the chunk that was being read.
         let none = reading.shelf.count
         #expect(none == 0)
     }
@@ -85,7 +93,7 @@ struct ChunkTests {
 
     /// A store that has spooled ``count`` records.
     private func filled(_ directories: TestDirectories) throws -> RingLogStore {
-        let store = try directories.open(ringBytes: 8 << 20, segmentBytes: 4 << 20, segments: 10)
+        let store = try directories.open(ringBytes: 16 << 20, segmentBytes: 4 << 20, segments: 10)
         var appender = store.appender(worker: 0)
         appender.appendNumbered(ChunkTests.count)
         store.turnSpooler()

@@ -75,7 +75,7 @@ struct PagesAheadTests {
         #expect(try presentPages(memory) == Array(0..<64))
     }
 
-    @Test("The spooler's turn does it: no page of the first lap is the loop's to fault in")
+    @Test("The spooler's turn makes the pages ahead")
     func bySpooler() throws {
         let directories = TestDirectories()
         let store = try directories.open(ringBytes: 8 << 20)
