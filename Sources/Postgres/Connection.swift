@@ -11,8 +11,9 @@ public final class Connection {
         public static let preparedStatements = 64
         /// How much longer than `statement_timeout` an answer is waited for, in milliseconds.
         public static let answerGraceMilliseconds = 2000
-        /// Bytes handed to libpq at once while copying.
-        static let copyChunkBytes = 256 * 1024
+        /// Bytes handed to libpq at once while copying, which are one message to the server: it has to
+        /// have all of one before it stores the first row, and parses it out of its cache.
+        static let copyChunkBytes = 32 << 10
     }
 
     var handle: OpaquePointer?
