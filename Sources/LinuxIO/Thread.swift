@@ -57,8 +57,7 @@ public struct Thread: ~Copyable, Sendable {
 
     /// Has the calling thread give way to others that want the processor.
     ///
-    /// By 0...19 above the niceness that it has; nothing takes that back. With privileges a negative number
-    /// puts it before others instead.
+    /// By 0...19 above the niceness that it has; nothing takes that back.
     public static func giveWay(nice: Int32) {
         // On Linux the call is about one thread; 0 is the caller.
         let which = Int32(PRIO_PROCESS.rawValue)

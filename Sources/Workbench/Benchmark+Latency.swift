@@ -60,9 +60,7 @@ extension Benchmark {
 public enum PacedRun {
     /// 64 kept-alive connections at a rate; median, 99th and 99.9th percentile in microseconds.
     public static func run(port: UInt16, rate: Int, seconds: Int) throws -> String {
-        // First among those of its session too. Without root it waits in line.
         Thread.wakeSoon()
-        Thread.giveWay(nice: -19)
         let load = try PacedLoad(
             PacedLoadOptions(
                 server: .loopback(port: port), paths: ["/demo"], connections: 64, rate: rate,

@@ -212,12 +212,14 @@ private final class OperationSequence {
         }
     }
 
-    /// Opens the store as an operator does: a start that has records to rescue and no room for them is refused,
-    /// nothing is lost by that, and more quota ends it.
+    /// Opens the store as an operator does.
+    ///
+    /// A start that has records to rescue, because something was damaged, and no room for them is refused;
+    /// nothing is lost by that, and more quota ends it. A sound store starts.
     private func openWithRoom() throws -> RingLogStore {
         do {
             return try directories.open(segments: Self.segments, retain: 1_000_000)
-        } catch RingLogError.inputOutput(_, .noSpace) {
+        } catch RingLogError.inputOutput(_, .noSpace) where flips > 0 {
             totals.refusedStarts += 1
             return try directories.open(segments: 2 * Self.segments, retain: 1_000_000)
         }
