@@ -174,8 +174,9 @@ struct RingRescue {
         }
     }
 
+    /// A segment for what is rescued, beyond the quota if need be: by a ring's bytes at most, and a start
+    /// that was refused instead would serve nobody.
     private func take(_ ring: RingHeader, first: UInt64) throws -> SpoolSegment {
-        guard pool.hasRoom(forConversions: true) else { throw Errno.noSpace }
         do {
             return try pool.take(
                 SegmentHeader(

@@ -52,8 +52,6 @@ private final class OperationSequence {
         var refused = 0
         var wraps = 0
         var faults = 0
-        /// Starts that had records to rescue and no room for them.
-        var refusedStarts = 0
 
         static func += (left: inout Totals, right: Totals) {
             left.operations.merge(right.operations, uniquingKeysWith: +)
@@ -63,7 +61,6 @@ private final class OperationSequence {
             left.refused += right.refused
             left.wraps += right.wraps
             left.faults += right.faults
-            left.refusedStarts += right.refusedStarts
         }
 
         var description: String {
@@ -71,8 +68,7 @@ private final class OperationSequence {
             return
                 "\(operations.values.reduce(0, +)) operations (\(kinds.joined(separator: ", "))): "
                 + "\(appended) appended, \(read) read, \(lost) lost to a flipped bit, each with a gap, "
-                + "\(refused) refused, \(wraps) times round the ring, \(faults) disk faults met, "
-                + "\(refusedStarts) starts refused for want of room"
+                + "\(refused) refused, \(wraps) times round the ring, \(faults) disk faults met"
         }
     }
 
@@ -212,21 +208,8 @@ private final class OperationSequence {
         }
     }
 
-    /// Opens the store as an operator does.
-    ///
-    /// A start that has records to rescue, because something was damaged, and no room for them is refused;
-    /// nothing is lost by that, and more quota ends it. A sound store starts.
-    private func openWithRoom() throws -> RingLogStore {
-        do {
-            return try directories.open(segments: Self.segments, retain: 1_000_000)
-        } catch RingLogError.inputOutput(_, .noSpace) where flips > 0 {
-            totals.refusedStarts += 1
-            return try directories.open(segments: 2 * Self.segments, retain: 1_000_000)
-        }
-    }
-
     private func reopen() throws -> Open {
-        let store = try openWithRoom()
+        let store = try directories.open(segments: Self.segments, retain: 1_000_000)
         // Without a segment nothing confirms the ring's positions: it is taken for doubtful.
         let mayReplace = logs.isEmpty || flips > 0 || !hadSegments
         var readings: [Reading] = []
